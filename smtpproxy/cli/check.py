@@ -1,0 +1,74 @@
+"""`smtpproxy check`: whether a configuration and its rules can be used; every problem at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from smtpproxy.cli.instance import add_config, read
+from smtpproxy.config.checks import warnings
+from smtpproxy.config.schema import Config, Handoff
+
+
+def add(subparsers: Any) -> None:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "check", help="say whether a configuration and its rules can be used"
+    )
+    add_config(parser)
+    parser.add_argument("folder", metavar="FILE-OR-FOLDER", type=Path, nargs="?", help="the same as --config")
+
+
+def run(args: argparse.Namespace) -> int:
+    args.config = args.folder or args.config
+    config = read(args)
+    names, broken = rules(config)
+    for warning in warnings(config):
+        print(f"warning: {warning}", file=sys.stderr)
+    for problem in broken:
+        print(problem, file=sys.stderr)
+    if broken:
+        return 1
+    print("ok")
+    for line in summary(config, names):
+        print(f"  {line}")
+    return 0
+
+
+def rules(config: Config) -> tuple[list[str], list[str]]:
+    """Names of the rules, and what is wrong with them. Loaded as the server loads them; nothing is kept."""
+    # gevent is behind it: only once there is a usable configuration.
+    from smtpproxy.scripting.errors import FolderRefused
+    from smtpproxy.scripting.loader import Rules
+
+    folder = config.scripts.folder
+    listeners = {name: listener.rules for name, listener in config.listener.items()}
+    handoffs = {name: handoff.kind for name, handoff in config.handoff.items()}
+    loader = Rules(folder, config.rule, listeners, log=lambda *_, **__: None, handoffs=handoffs)
+    try:
+        report = loader.load()
+    except (FolderRefused, OSError) as wrong:
+        return [], [str(wrong)]
+    finally:
+        loader.stop()
+    names = [rule.name for rule in report.table.rules]
+    problems = [f"{problem.at or problem.file}: {problem.text}" for problem in report.problems]
+    return names, problems
+
+
+def summary(config: Config, names: list[str]) -> Iterator[str]:
+    """A line for each listener, what is taken, and the rules."""
+    for name, listener in config.listener.items():
+        binds = ", ".join(map(str, listener.bind))
+        yield f"{name}: {binds} -> {listener.handoff} ({_way(config.handoff[listener.handoff])})"
+    domains, networks = config.relaying.domains, config.relaying.networks
+    yield f"mail for {', '.join(sorted(domains)) or 'no domain'}; from {', '.join(networks) or 'no network'} to anybody"
+    yield f"rules: {', '.join(names) or 'none'}"
+
+
+def _way(handoff: Handoff) -> str:
+    targets = f" to {', '.join(map(str, handoff.to))}" if handoff.to else ""
+    identity = f", {handoff.identity}" if handoff.identity != "none" else ""
+    return f"{handoff.kind}{targets}{identity}"

@@ -1,0 +1,60 @@
+"""`smtpproxy rules`: per hook, which rules run in which order, with version, failure verdict and budget."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from itertools import groupby
+from typing import Any
+
+from smtpproxy.cli.instance import add_config, read
+
+
+def add(subparsers: Any) -> None:
+    parser = subparsers.add_parser("rules", help="show which rules run at which hook, and in which order")
+    add_config(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from smtpproxy.scripting.errors import FolderRefused
+    from smtpproxy.scripting.loader import Rules
+    from smtpproxy.scripting.table import describe
+
+    config = read(args)
+    rules = Rules(
+        config.scripts.folder,
+        config.rule,
+        {name: listener.rules for name, listener in config.listener.items()},
+        log=lambda *_, **__: None,
+        handoffs={name: handoff.kind for name, handoff in config.handoff.items()},
+        data=config.data,
+    )
+    try:
+        report = rules.load()
+    except (FolderRefused, OSError) as error:
+        print(f"smtpproxy: {error}", file=sys.stderr)
+        return 1
+    finally:
+        rules.stop()
+    print(f"table {report.table.hash}, {len(report.table.rules)} rules from {config.scripts.folder}")
+    for hook, rows in groupby(describe(report.table), key=lambda row: row.hook):
+        print(hook)
+        for row in rows:
+            print(f"  {_line(row)}")
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    return 1 if report.problems else 0
+
+
+def _line(row: Any) -> str:
+    words = [
+        f"{row.order}. {row.rule:<24} {row.version}  on error {row.on_error}, on timeout {row.on_timeout},",
+        f"{row.wall:g} s a call, {row.chain_budget:g} s the chain",
+    ]
+    if row.listeners:
+        words.append(f"only on {', '.join(row.listeners)}")
+    if row.skip:
+        words.append(f"not for {', '.join(row.skip)}")
+    if row.broken:
+        words.append(f"(the newest save is not live: {row.broken})")
+    return " ".join(words)

@@ -1,0 +1,94 @@
+"""What no single setting can get wrong: names that refer to nothing, addresses taken twice, an open relay."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from smtpproxy.config.lines import Keys
+from smtpproxy.config.problem import Problem, did_you_mean
+from smtpproxy.config.schema import Config, Handoff, Listener
+from smtpproxy.config.values import Endpoint
+
+Report = Callable[[Keys, str, str], None]
+Raw = dict[str, Any]
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_RULE = re.compile(r"\*|!?[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def cross_checks(config: Config, raw: Raw, report: Report) -> None:
+    """Reports what does not fit together. `raw` is what the files say: a table that is wrong in itself still counts
+    as there, so that one mistake is not told twice."""
+    listeners, handoffs = _table(raw, "listener"), _table(raw, "handoff")
+    if not listeners:
+        report(("listener",), "there is none: nothing would be served", "write a [listener.NAME] with bind and handoff")
+    for name, listener in config.listener.items():
+        _check_listener(name, listener, handoffs, report)
+    for name, handoff in config.handoff.items():
+        _check_handoff(name, handoff, _table(handoffs, name), report)
+    for name, rule in config.rule.items():
+        for listed in set(rule.get("listeners", ())) - listeners.keys():
+            text = f"there is no [listener.{listed}]"
+            report(("rule", name, "listeners"), text, did_you_mean(listed, listeners))
+    _check_binds(config, report)
+    if "folder" in _table(raw, "scripts") and not config.scripts.folder.is_dir():
+        report(("scripts", "folder"), f"{config.scripts.folder}: no such folder", "")
+
+
+def _table(raw: Raw, name: str) -> Raw:
+    found = raw.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def warnings(config: Config) -> Iterator[Problem]:
+    """What is allowed and probably not meant."""
+    file, _, line = config.origins.get("relaying.networks", "").rpartition(":")
+    for network in config.relaying.networks:
+        if ipaddress.ip_network(network).prefixlen == 0:
+            text = f"{network} is an open relay: anybody may send anywhere"
+            yield Problem(file, "relaying.networks", text, line=int(line or 0))
+
+
+def _check_listener(name: str, listener: Listener, handoffs: Raw, report: Report) -> None:
+    at = ("listener", name)
+    if not _NAME.fullmatch(name):
+        report(at, "a name has letters, digits, dots, hyphens and underscores", "")
+    if not listener.bind:
+        report((*at, "bind"), "is empty: nothing would be served", "")
+    if listener.handoff not in handoffs:
+        hint = did_you_mean(listener.handoff, handoffs) or f"write a [handoff.{listener.handoff}]"
+        report((*at, "handoff"), f"there is no [handoff.{listener.handoff}]", hint)
+    for rule in listener.rules:
+        if not _RULE.fullmatch(rule):
+            report((*at, "rules"), f'{rule!r}: write "*", "name" or "!name"', "")
+
+
+def _check_handoff(name: str, handoff: Handoff, raw: Raw, report: Report) -> None:
+    at = ("handoff", name)
+    if not _NAME.fullmatch(name):
+        report(at, "a name has letters, digits, dots, hyphens and underscores", "")
+    if handoff.kind == "discard" and handoff.to:
+        report((*at, "to"), "has no use where mail is discarded", "")
+    if handoff.kind != "discard" and not raw.get("to"):
+        report((*at, "to"), f"a {handoff.kind} needs at least one upstream", 'such as to = ["127.0.0.1:10025"]')
+
+
+def _check_binds(config: Config, report: Report) -> None:
+    taken = [(name, endpoint) for name, listener in config.listener.items() for endpoint in listener.bind]
+    for (first, one), (second, other) in itertools.combinations(taken, 2):
+        if _collide(one, other):
+            where = "twice here" if first == second else f"in [listener.{first}] too"
+            text = f"{other} is bound {where}" if one == other else f"{other} collides with {one} in [listener.{first}]"
+            report(("listener", second, "bind"), text, "")
+
+
+def _collide(one: Endpoint, other: Endpoint) -> bool:
+    if one.port != other.port or one.port == 0:
+        return False
+    return one.host == other.host or any(
+        wild in (one.host, other.host) and (":" in one.host) == (":" in other.host) for wild in ("0.0.0.0", "::")
+    )

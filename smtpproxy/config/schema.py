@@ -1,0 +1,209 @@
+"""Every setting there is: a struct for each table, a field for each setting, with the words of the manual.
+
+`Config()` with nothing given is a usable default. Durations are seconds, sizes octets, 0 in a limit means none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta, Struct, field
+
+from smtpproxy.config.values import Domains, Duration, Endpoint, Hostname, LogTo, Networks, Size, Target
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+def about(text: str) -> Meta:
+    """The words that the manual prints for a setting."""
+    return Meta(description=text)
+
+
+INTERNAL: Final = Meta(extra={"internal": True})
+"""Marks a field that is no setting."""
+
+
+class Listener(Struct, frozen=True, kw_only=True):
+    """Where mail comes in. One table for each listener; the name is yours and appears in the log."""
+
+    bind: Annotated[
+        tuple[Endpoint, ...],
+        about('Addresses to listen on: "host:port" or "[IPv6]:port", one or a list of them.'),
+    ]
+    handoff: Annotated[str, about("Where mail goes unless a rule says otherwise: the name of a [handoff.NAME] table.")]
+    protocol: Annotated[Literal["smtp"], about("What is spoken here.")] = "smtp"
+    rules: Annotated[
+        tuple[str, ...],
+        about('Which rules run here: "*" is all of them, "name" one, "!name" all but that one.'),
+    ] = ("*",)
+    hostname: Annotated[str, about("The name in the greeting; empty for the instance's hostname.")] = ""
+    banner: Annotated[str, about("Text behind the name in the greeting; empty for the standard one.")] = ""
+    xclient_from: Annotated[
+        Networks,
+        about("Networks that may send XCLIENT: servers in front of this one that say who the real client is."),
+    ] = Networks()
+    xforward_from: Annotated[
+        Networks,
+        about("Networks that may send XFORWARD: as above, but for the log and for rules only, never for permission."),
+    ] = Networks()
+    xclient_login: Annotated[
+        bool,
+        about("Whether XCLIENT may also say as whom the client has logged in. That login may relay."),
+    ] = False
+    bare_newline: Annotated[
+        Literal["reject", "normalize"],
+        about(
+            "A message with a CR or LF that stands alone is refused, or mended to CR LF. "
+            "It is never passed on as it is: two servers would disagree where the message ends."
+        ),
+    ] = "reject"
+
+
+class HandoffTimeouts(Struct, frozen=True, kw_only=True):
+    """How long an upstream server may take at each step (RFC 5321 4.5.3.2)."""
+
+    connect: Annotated[Duration, about("To accept the connection.")] = Duration(30)
+    greeting: Annotated[Duration, about("From the connection to its greeting, and to answer EHLO.")] = Duration(300)
+    mail: Annotated[Duration, about("To answer MAIL and each RCPT.")] = Duration(300)
+    data: Annotated[Duration, about("To answer DATA.")] = Duration(120)
+    block: Annotated[Duration, about("To take each block of the message.")] = Duration(180)
+    final: Annotated[
+        Duration,
+        about("To answer the end of the message. Below the ten minutes that our client waits: it hears the answer."),
+    ] = Duration(540)
+
+
+class Handoff(Struct, frozen=True, kw_only=True):
+    """Where mail goes. One table for each way out; listeners and rules choose one by its name."""
+
+    kind: Annotated[
+        Literal["proxy", "relay", "discard"],
+        about(
+            "proxy: the upstream answers each command while the client waits. "
+            "relay: the message is handed on when it is complete. discard: it is accepted and thrown away."
+        ),
+    ]
+    to: Annotated[
+        tuple[Target, ...],
+        about('Upstream servers: "host:port", "smtp://host:port", "lmtp://host:port" or "lmtp+unix:/path".'),
+    ] = ()
+    identity: Annotated[
+        Literal["xclient", "xforward", "none"],
+        about(
+            "How the upstream learns who the client is. If the upstream then refuses that, mail is deferred: "
+            "a stranger's mail is never relayed as our own."
+        ),
+    ] = "none"
+    balance: Annotated[
+        Literal["first", "even"],
+        about("first: the first server that answers. even: all in turn."),
+    ] = "first"
+    partial: Annotated[
+        Literal["refuse"],
+        about("When an LMTP upstream takes a message for some recipients only: refuse has the client send it again."),
+    ] = "refuse"
+    connections: Annotated[Count, about("Connections at one time to one upstream server.")] = 0
+    helo: Annotated[str, about("The name given in EHLO; empty for the instance's hostname.")] = ""
+    timeouts: Annotated[HandoffTimeouts, about("How long the upstream may take.")] = HandoffTimeouts()
+
+
+class Relaying(Struct, frozen=True, kw_only=True):
+    """For whom mail is taken. What neither list holds is refused, unless a rule grants it: never an open relay."""
+
+    domains: Annotated[Domains, about("Recipients in these domains are accepted from anybody.")] = Domains()
+    networks: Annotated[Networks, about("Clients in these networks may send to any recipient.")] = Networks()
+
+
+class Scripts(Struct, frozen=True, kw_only=True):
+    """Your rules: Python and Lua files, live on save."""
+
+    folder: Annotated[Path, about("The folder that holds them.")] = Path("scripts")
+    pin: Annotated[
+        Literal["hook", "transaction", "session"],
+        about("When a saved rule takes effect for connected clients: at their next hook, message or connection."),
+    ] = "transaction"
+
+
+class RuleKeys(Struct, frozen=True, kw_only=True):
+    """Settings of a rule, live on save. Besides these a rule declares settings of its own."""
+
+    enabled: Annotated[bool, about("Whether the rule runs. Your own do unless told otherwise.")] = True
+    order: Annotated[
+        int | None, about("Its place among the rules, the lowest first; else the number in the file's name.")
+    ] = None
+    listeners: Annotated[tuple[str, ...], about("Listeners where the rule runs; empty for all.")] = ()
+    skip: Annotated[
+        tuple[Literal["authenticated", "trusted"], ...],
+        about("Whom the rule spares: clients that have logged in, clients in [relaying] networks."),
+    ] = ()
+    wall: Annotated[Duration, about("Time that one call of a hook may take.")] = Duration(5)
+    cpu: Annotated[Duration, about("Processor time that one call of a hook may take.")] = Duration(0.3)
+
+
+class LimitTimeouts(Struct, frozen=True, kw_only=True):
+    """How long a client may take."""
+
+    command: Annotated[Duration, about("To send its next command (RFC 5321 4.5.3.2.7).")] = Duration(300)
+    data: Annotated[Duration, about("Between two blocks of a message.")] = Duration(180)
+    drain: Annotated[Duration, about("To finish what it is doing when the server stops.")] = Duration(30)
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a client may use up, per machine. 0 is no limit."""
+
+    connections: Annotated[Count, about("Connections at one time; then 421.")] = 5000
+    connections_per_client: Annotated[Count, about("Connections at one time from one address; then 421.")] = 50
+    message_size: Annotated[Size, about("Size of a message, announced in EHLO; then 552.")] = Size(50 << 20)
+    message_memory: Annotated[Size, about("Held in memory of a message; more goes to a file.")] = Size(1 << 20)
+    recipients: Annotated[Count, about("Recipients of a message; then 452.")] = 1000
+    errors: Annotated[Count, about("Refused commands in a session; then 421.")] = 20
+    unknown_commands: Annotated[Count, about("Unknown commands in a session; then 421.")] = 20
+    junk_commands: Annotated[Count, about("NOOP, RSET, VRFY and HELP in a session; then 421.")] = 200
+    line_length: Annotated[Size, about("Length of a command line; longer ones are refused with 500.")] = Size(4096)
+    text_line_length: Annotated[Size, about("Length of a line of a message; then 554, never folded.")] = Size(64 << 10)
+    header_size: Annotated[Size, about("Size of a message's header; then 554.")] = Size(256 << 10)
+    received: Annotated[Count, about("Received fields in a message before it counts as looping; then 554.")] = 100
+    timeouts: Annotated[LimitTimeouts, about("How long a client may take.")] = LimitTimeouts()
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """One line for each message and connection."""
+
+    to: Annotated[LogTo, about('"stdout", "syslog" or the path of a file.')] = LogTo("stdout")
+    format: Annotated[Literal["logfmt", "json"], about("logfmt: name=value pairs. json: an object a line.")] = "logfmt"
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The instance."""
+
+    hostname: Annotated[Hostname, about("The name this server goes by: in greetings, EHLO and Received.")] = field(
+        default_factory=Hostname.own
+    )
+    workers: Annotated[int, Meta(ge=1, description="Processes that serve.")] = 1
+    data: Annotated[Path, about("Folder for what must outlive the process; made if absent.")] = Path("data")
+    listener: Annotated[dict[str, Listener], about("Where mail comes in.")] = {}
+    handoff: Annotated[dict[str, Handoff], about("Where mail goes.")] = {}
+    relaying: Annotated[Relaying, about("For whom mail is taken.")] = Relaying()
+    scripts: Annotated[Scripts, about("Your rules.")] = Scripts()
+    rule: Annotated[dict[str, dict[str, Any]], about("Settings of rules.")] = {}
+    limits: Annotated[Limits, about("What a client may use up.")] = Limits()
+    log: Annotated[Log, about("The log.")] = Log()
+    folder: Annotated[Path, INTERNAL] = Path()
+    origins: Annotated[dict[str, str], INTERNAL] = {}
+
+
+LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
+    Config: frozenset({"user", "users", "queue", "route", "store", "admin", "dns"}),
+    Listener: frozenset({"tls", "auth", "proxy_from", "proxy_mode"}),
+    Handoff: frozenset({"tls"}),
+    Limits: frozenset({"auth_failures"}),
+}
+"""Settings that are known but not there yet: the error says so instead of guessing at a slip of the pen."""
+
+LATER_VALUES: Final[dict[tuple[type[Struct], str], frozenset[str]]] = {
+    (Listener, "protocol"): frozenset({"lmtp"}),
+    (Handoff, "kind"): frozenset({"queue", "quarantine"}),
+    (Handoff, "identity"): frozenset({"proxy"}),
+    (Handoff, "partial"): frozenset({"notice"}),
+}

@@ -1,0 +1,159 @@
+"""The servers of one hand-off: whose turn it is, fail-over at once, a dead one costs no client a stall.
+
+A server that failed is set behind the others and looked after by a probe in the background; only when none is left
+alive does a message try the dead ones again itself, and then always: nobody is refused from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import gevent
+from gevent.lock import BoundedSemaphore
+
+from smtpproxy.delivery.smtp import SmtpClient, UpstreamLost
+from smtpproxy.delivery.upstream import Upstream
+from smtpproxy.wire.extensions import Extensions, intersect
+
+PATIENCE = 1.0
+"""Seconds that a server may take to connect, greet and answer EHLO before the next one is tried, if there is a next one."""
+
+PROBE_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+
+
+class NoUpstream(Exception):
+    """No server took the connection; str() names each with its reason."""
+
+
+class Pool:
+    """Connections to one of ``upstreams``, the first that works or all in turn; at most ``limit`` at one time (0: any)."""
+
+    __slots__ = ("_even", "_log", "_slots", "_turn", "closed", "upstreams")
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        *,
+        even: bool = False,
+        limit: int = 0,
+        on_change: Callable[[str, Upstream], None] = lambda event, upstream: None,
+    ) -> None:
+        self.upstreams = tuple(upstreams)
+        self._even = even
+        self._turn = 0
+        self._slots = BoundedSemaphore(limit * len(self.upstreams)) if limit else None
+        self._log = on_change
+        self.closed = False
+
+    def announced(self) -> Extensions | None:
+        """What every server that was ever reached offers; None while none was."""
+        known = [upstream.announced for upstream in self.upstreams if upstream.announced is not None]
+        if not known:
+            return None
+        common = known[0]
+        for other in known[1:]:
+            common = intersect(common, other)
+        return common
+
+    def take(self, *, fresh: bool = False) -> tuple[Upstream, SmtpClient]:
+        """A connection at rest: kept from earlier (unless ``fresh``) or new. Raises ``NoUpstream``."""
+        if self._slots is not None and not self._slots.acquire(timeout=self.upstreams[0].timeouts.connect):
+            raise NoUpstream("every connection to the upstream is in use")
+        try:
+            return self._take(fresh)
+        except BaseException:
+            self._release()
+            raise
+
+    def keep(self, upstream: Upstream, client: SmtpClient) -> None:
+        """Give back a connection at rest."""
+        self._release()
+        if self.closed:
+            client.leave()
+        else:
+            upstream.keep(client)
+
+    def leave(self, client: SmtpClient) -> None:
+        """Give back a connection at rest that nobody else may use: it is one client's."""
+        self._release()
+        client.leave()
+
+    def drop(self, client: SmtpClient) -> None:
+        """Give back a connection in any other state: it is closed."""
+        self._release()
+        client.close()
+
+    def probe_all(self) -> None:
+        """Reach every server once, to learn what it offers; failures are only remembered."""
+        for upstream in self.upstreams:
+            try:
+                upstream.keep(upstream.open())
+            except UpstreamLost as lost:
+                self._log(f"unreachable: {lost}", upstream)
+
+    def close(self) -> None:
+        """Keep nothing any more: another configuration has taken its place, or the server stops."""
+        self.closed = True
+        for upstream in self.upstreams:
+            upstream.drop_idle(everything=True)
+
+    def _release(self) -> None:
+        if self._slots is not None:
+            self._slots.release()
+
+    def _take(self, fresh: bool) -> tuple[Upstream, SmtpClient]:
+        reasons = []
+        candidates = list(self._candidates())
+        for upstream in candidates:
+            if not upstream.failed and not fresh and (client := upstream.take()) is not None:
+                return upstream, client
+            try:
+                return upstream, self._open(upstream, alone=len(candidates) == 1)
+            except UpstreamLost as lost:
+                reasons.append(f"{upstream}: {lost}")
+        raise NoUpstream("; ".join(reasons))
+
+    def _candidates(self) -> Iterator[Upstream]:
+        ups = self.upstreams
+        if self._even:
+            self._turn = (self._turn + 1) % len(ups)
+            ups = ups[self._turn :] + ups[: self._turn]
+        yield from (upstream for upstream in ups if not upstream.failed)
+        yield from (upstream for upstream in ups if upstream.failed)
+
+    def _open(self, upstream: Upstream, alone: bool) -> SmtpClient:
+        limits = upstream.timeouts
+        if not alone:
+            limits = limits._replace(
+                connect=min(PATIENCE, limits.connect), greeting=min(PATIENCE, limits.greeting), mail=min(PATIENCE, limits.mail)
+            )
+        try:
+            return upstream.open(limits)
+        except UpstreamLost as lost:
+            self._log(f"failed: {lost}", upstream)
+            if not alone and not upstream.probing:
+                upstream.probing = True
+                gevent.spawn(self._probe, upstream)
+            raise
+
+    def _probe(self, upstream: Upstream) -> None:
+        """Look after a server that failed until it answers again, so that no client has to."""
+        try:
+            for wait in _back_off():
+                gevent.sleep(wait)
+                if not upstream.failed or self.closed:
+                    return
+                try:
+                    upstream.keep(upstream.open())
+                except UpstreamLost:
+                    continue
+                self._log("alive again", upstream)
+                return
+        finally:
+            upstream.probing = False
+
+
+def _back_off() -> Iterator[float]:
+    yield from PROBE_WAITS
+    while True:
+        yield PROBE_WAITS[-1]

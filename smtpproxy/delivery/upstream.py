@@ -1,0 +1,110 @@
+"""One upstream server: how to reach it, what it announced last, the idle connections to it, whether it is alive."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from gevent import socket
+
+from smtpproxy.config.values import Target
+from smtpproxy.delivery.smtp import SmtpClient, Timeouts, UpstreamLost
+from smtpproxy.net.connection import Connection, connect
+from smtpproxy.wire.extensions import Extensions
+
+IDLE_SECONDS = 20.0
+"""How long a connection is kept for the next message: well below the 300 s that servers wait."""
+
+REUSES = 1000
+"""Transactions on one connection before a fresh one is made, so that load spreads over the upstream's workers again."""
+
+Clock = Callable[[], float]
+
+
+class Upstream:
+    """A server behind us; connections that carry no client's identity are kept and used again."""
+
+    __slots__ = ("_clock", "_hello_name", "_idle", "announced", "failed", "probing", "target", "timeouts")
+
+    def __init__(self, target: Target, timeouts: Timeouts, hello_name: str, clock: Clock) -> None:
+        self.target = target
+        self.timeouts = timeouts
+        self.announced: Extensions | None = None
+        """What EHLO was last answered with; None while it was never reached."""
+        self.failed = False
+        self.probing = False
+        self._clock = clock
+        self._hello_name = hello_name
+        self._idle: deque[tuple[SmtpClient, float]] = deque()
+
+    def __str__(self) -> str:
+        return str(self.target)
+
+    def open(self, timeouts: Timeouts | None = None) -> SmtpClient:
+        """A fresh connection that is greeted and has said EHLO; raises ``UpstreamLost`` and is ``failed`` then."""
+        try:
+            client = self._connect(timeouts or self.timeouts)
+        except UpstreamLost:
+            self.failed = True
+            raise
+        self.failed = False
+        return client
+
+    def _connect(self, timeouts: Timeouts) -> SmtpClient:
+        try:
+            connection = self._dial(timeouts.connect)
+        except OSError as error:
+            raise UpstreamLost("connect", error.strerror or str(error)) from None
+        client = SmtpClient(connection, timeouts, self.target.protocol == "lmtp")
+        try:
+            for reply in (client.greet(), client.hello(self._hello_name)):
+                if not reply.positive:
+                    raise UpstreamLost("greeting", f"refused: {reply}")
+        except UpstreamLost:
+            client.close()
+            raise
+        client.timeouts = self.timeouts
+        self.announced = client.extensions
+        return client
+
+    def _dial(self, timeout: float) -> Connection:
+        if self.target.path:
+            return connect(self.target.path, timeout)
+        failure: OSError = OSError("no address")
+        for address in self._addresses():
+            try:
+                return connect((address, self.target.port), timeout)
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def _addresses(self) -> list[str]:
+        try:
+            return [str(ip_address(self.target.host))]
+        except ValueError:
+            found = socket.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
+            return [str(entry[4][0]) for entry in found]
+
+    # -- connections kept for the next message -------------------------------------------------------------------
+
+    def take(self) -> SmtpClient | None:
+        """An idle connection that is still there, the one used last first."""
+        while self._idle:
+            client, since = self._idle.pop()
+            if self._clock() - since < IDLE_SECONDS and client.connection.quiet():
+                return client
+            client.close()
+        return None
+
+    def keep(self, client: SmtpClient) -> None:
+        """Keep ``client``, at rest between transactions, for the next message."""
+        if client.uses >= REUSES:
+            client.leave()
+        else:
+            self._idle.append((client, self._clock()))
+
+    def drop_idle(self, everything: bool = False) -> None:
+        """Leave connections idle for too long (or all of them); called now and then."""
+        while self._idle and (everything or self._clock() - self._idle[0][1] >= IDLE_SECONDS):
+            self._idle.popleft()[0].leave()

@@ -1,0 +1,167 @@
+"""The client: the peer of one session, as rules see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import EllipsisType
+
+from smtpproxy.facts.missing import Fact, put
+from smtpproxy.facts.notes import Notes, Results
+
+Lookup = Callable[[str], tuple[str | None, bool]]
+"""From an address to its confirmed host name, None when it has none; true: the answer may be another one later."""
+
+
+class ListenerFacts(Fact):
+    """Where the client came in."""
+
+    __slots__ = ("address", "hostname", "name", "port", "protocol")
+    _noun = "listener"
+
+    def __init__(self, name: str, address: str = "", port: int = 0, hostname: str = "", protocol: str = "smtp") -> None:
+        self.name = name
+        """Of the table [listener.NAME]."""
+        self.address = address
+        self.port = port
+        self.hostname = hostname
+        """What we call ourselves here."""
+        self.protocol = protocol
+        """smtp or lmtp."""
+
+
+class Client(Fact):
+    """Who is at the other end, as far as we know by now."""
+
+    __slots__ = (
+        "_lookup",
+        "_name",
+        "_name_temporary",
+        "_notes",
+        "_results",
+        "address",
+        "connected_address",
+        "connected_port",
+        "esmtp",
+        "forwarded",
+        "helo",
+        "id",
+        "listener",
+        "login",
+        "port",
+        "relay",
+        "tls",
+        "trusted",
+    )
+    _noun = "client"
+
+    id: str
+    """Of the session."""
+    address: str
+    """The effective one: what XCLIENT or PROXY said, else that of the socket."""
+    port: int
+    connected_address: str
+    """Of the socket."""
+    connected_port: int
+    listener: ListenerFacts
+    helo: str
+    """Its name in HELO, EHLO or LHLO; empty before."""
+    esmtp: bool
+    """It said EHLO or LHLO."""
+    login: str | None
+    """The name it logged in with."""
+    tls: object | None
+    relay: bool
+    """It may relay: a rule may set this."""
+    trusted: bool
+    """Its address is one of ours, [relaying] networks."""
+    forwarded: dict[str, str]
+    """What XFORWARD said, by attribute."""
+    _lookup: Lookup | None
+    _name: str | EllipsisType | None
+    _name_temporary: bool
+    _notes: Notes | None
+    _results: Results | None
+
+    def __init__(self, id: str, address: str, port: int, listener: ListenerFacts, lookup: Lookup | None = None) -> None:
+        """``lookup`` is called when somebody asks for the name first; it may block, and must not raise."""
+        put(self, "id", id)
+        put(self, "address", address)
+        put(self, "port", port)
+        put(self, "connected_address", address)
+        put(self, "connected_port", port)
+        put(self, "listener", listener)
+        put(self, "helo", "")
+        put(self, "esmtp", False)
+        put(self, "login", None)
+        put(self, "tls", None)
+        put(self, "relay", False)
+        put(self, "trusted", False)
+        put(self, "forwarded", {})
+        put(self, "_lookup", lookup)
+        put(self, "_name", ...)
+        put(self, "_name_temporary", False)
+        put(self, "_notes", None)
+        put(self, "_results", None)
+
+    @property
+    def name(self) -> str | None:
+        """The confirmed host name; None when there is none or it could not be found out.  Looked up once."""
+        if isinstance(self._name, EllipsisType):
+            name, temporary = self._lookup(self.address) if self._lookup else (None, False)
+            put(self, "_name", name)
+            put(self, "_name_temporary", temporary)
+            return name
+        return self._name
+
+    @property
+    def name_known(self) -> bool:
+        """Asking for the name costs no lookup."""
+        return self._name is not ...
+
+    @property
+    def name_temporary(self) -> bool:
+        """There is no name only because the lookup failed for now; false where nobody has asked."""
+        return self._name_temporary
+
+    @property
+    def notes(self) -> Notes:
+        """What rules keep for the rest of the session."""
+        if self._notes is None:
+            put(self, "_notes", Notes())
+        return self._notes  # type: ignore[return-value]
+
+    @property
+    def results(self) -> Results:
+        """What checks found about the client."""
+        if self._results is None:
+            put(self, "_results", Results())
+        return self._results  # type: ignore[return-value]
+
+    def take_identity(
+        self,
+        *,
+        address: str | None = None,
+        port: int | None = None,
+        name: str | EllipsisType | None = ...,
+        helo: str | None = None,
+        login: str | EllipsisType | None = ...,
+        esmtp: bool | None = None,
+    ) -> None:
+        """Be the client that XCLIENT or PROXY speaks of; what is left out stays as it is.
+
+        ``name``: None says that there is none, "" that its lookup failed for now.  A new address without a name has its
+        name looked up again.
+        """
+        if address is not None:
+            self.address = address
+            self._name, self._name_temporary = ..., False
+        if port is not None:
+            self.port = port
+        if not isinstance(name, EllipsisType):
+            self._name, self._name_temporary = name or None, name == ""
+        if helo is not None:
+            self.helo = helo
+        if not isinstance(login, EllipsisType):
+            self.login = login
+        if esmtp is not None:
+            self.esmtp = esmtp

@@ -1,0 +1,175 @@
+"""Notes and results: what rules leave for each other, for the log and for those who come later.
+
+Both hold plain values only (None, bool, int, float, str, bytes, and lists, dicts and sets of them), copied when they
+are set, so that they can be stored, shown and handed to the other language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from smtpproxy.facts.missing import Fact, put
+
+LIMIT = 1 << 16
+"""Octets that the notes, or the results, of one object may hold together."""
+
+_OVERHEAD = 8
+_DEPTH = 20
+
+
+class Notes:
+    """Values by name: ``notes.checked = True`` and ``notes["checked"]`` are the same, a missing one is None.
+
+    There are no methods: any name is free for a note.  Setting None forgets the note.
+    """
+
+    __slots__ = ("_sizes", "_values")
+
+    def __init__(self) -> None:
+        put(self, "_values", {})
+        put(self, "_sizes", {})
+
+    if TYPE_CHECKING:
+        _values: dict[str, Any]
+        _sizes: dict[str, int]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._values.get(name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values.get(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Raises TypeError for what is not plain, ValueError when the notes would grow above 64 KB."""
+        if not isinstance(name, str) or name.startswith("_"):
+            raise TypeError(f"{name!r} is no name for a note")
+        if value is None:
+            del self[name]
+            return
+        copy, size = plain(value)
+        size += len(name)
+        if sum(self._sizes.values()) - self._sizes.get(name, 0) + size > LIMIT:
+            raise ValueError(f"notes may hold {LIMIT} octets together; {name} needs {size}")
+        self._values[name] = copy
+        self._sizes[name] = size
+
+    def __delattr__(self, name: str) -> None:
+        del self[name]
+
+    def __delitem__(self, name: str) -> None:
+        self._values.pop(name, None)
+        self._sizes.pop(name, None)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._values))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Notes({self._values})"
+
+
+class Result(Fact):
+    """What one check found: ``value`` is pass, fail, skip, error or a word of its own; ``keys`` say more."""
+
+    __slots__ = ("keys", "name", "value")
+    _noun = "result"
+    name: str
+    value: str
+    keys: dict[str, Any]
+
+    def __init__(self, name: str, value: str, keys: dict[str, Any]) -> None:
+        put(self, "name", name)
+        put(self, "value", value)
+        put(self, "keys", keys)
+
+    def __str__(self) -> str:
+        return " ".join([f"{self.name}={self.value}", *(f"{key}={value}" for key, value in self.keys.items())])
+
+
+class Results(Fact):
+    """The results of checks in the order they came; a check that reports again replaces what it said."""
+
+    __slots__ = ("_results", "_size")
+    _noun = "results"
+
+    def __init__(self) -> None:
+        self._results: dict[str, tuple[Result, int]] = {}
+        self._size = 0
+
+    def add(self, name: str, value: str = "pass", **keys: Any) -> None:
+        """Raises TypeError for what is not plain, ValueError when the results would grow above 64 KB."""
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError("a result has a name and a word for its value")
+        copies, size = plain(keys)
+        size += len(name) + len(value)
+        before = self._results[name][1] if name in self._results else 0
+        if self._size - before + size > LIMIT:
+            raise ValueError(f"results may hold {LIMIT} octets together; {name} needs {size}")
+        self._results[name] = (Result(name, value, copies), size)
+        self._size += size - before
+
+    def get(self, name: str) -> Result | None:
+        """The result of that check, None when it gave none."""
+        found = self._results.get(name)
+        return found[0] if found else None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._results
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter([result for result, _ in self._results.values()])
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self))
+
+
+def as_dict(notes: Notes) -> dict[str, Any]:
+    """All notes as a plain dictionary of its own."""
+    copy: dict[str, Any] = plain({name: notes[name] for name in notes})[0]
+    return copy
+
+
+def plain(value: Any, depth: int = _DEPTH) -> tuple[Any, int]:
+    """A copy of a plain value, and about how many octets it takes.  Raises TypeError for anything else."""
+    if value is None or isinstance(value, (bool, float)):
+        return value, _OVERHEAD
+    if isinstance(value, int):
+        if value.bit_length() > 63:
+            raise TypeError("a note holds plain values, no whole number of more than 64 bits")
+        return value, _OVERHEAD
+    if type(value) in (str, bytes):
+        return value, _OVERHEAD + len(value)
+    if depth == 0:
+        raise TypeError(f"a note may be nested {_DEPTH} deep")
+    if isinstance(value, dict):
+        pairs = [(_plain_key(key), plain(item, depth - 1)) for key, item in value.items()]
+        return {key: copy for key, (copy, _) in pairs}, _OVERHEAD + sum(
+            _OVERHEAD + len(str(key)) + size for key, (_, size) in pairs
+        )
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [plain(item, depth - 1) for item in value]
+        copies: Any = [copy for copy, _ in items]
+        if isinstance(value, (set, frozenset)):
+            copies = set(copies)
+        return copies, _OVERHEAD + sum(size for _, size in items)
+    raise TypeError(f"a note holds plain values, no {type(value).__name__}; use str(...) or a number")
+
+
+def _plain_key(key: Any) -> Any:
+    if key is None or type(key) in (str, int, float, bool, bytes):
+        return key
+    raise TypeError(f"a note's dictionary has plain keys, no {type(key).__name__}")

@@ -1,0 +1,74 @@
+"""The addresses of an envelope, as rules see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from smtpproxy.facts.missing import Fact, put
+from smtpproxy.facts.notes import Notes
+from smtpproxy.wire.address import Address
+from smtpproxy.wire.reply import Reply
+
+
+class _Party(Fact, Address):
+    """An address with the parameters it came with and the notes about it."""
+
+    __slots__ = ("_notes", "params")
+
+    params: Mapping[str, str | None]
+    """ESMTP parameters by upper-case name, values as sent."""
+    _notes: Notes | None
+
+    def __init__(self, address: Address, params: Mapping[str, str | None] | None = None) -> None:
+        put(self, "local_part", address.local_part)
+        put(self, "domain", address.domain)
+        put(self, "path", address.path)
+        put(self, "params", {} if params is None else params)
+        put(self, "_notes", None)
+
+    @property
+    def notes(self) -> Notes:
+        """What rules keep about this address for the rest of the transaction."""
+        if self._notes is None:
+            put(self, "_notes", Notes())
+        return self._notes  # type: ignore[return-value]
+
+
+class Sender(_Party):
+    """The address of MAIL FROM; the null sender is falsy and prints as ''."""
+
+    __slots__ = ()
+    _noun = "sender"
+
+
+class Recipient(_Party):
+    """The address of one RCPT TO."""
+
+    __slots__ = ("_via", "changes", "reply", "settled")
+    _noun = "rcpt"
+
+    reply: Reply | None
+    """What the hand-off answered."""
+    settled: bool
+    """The hand-off has it: another ``via`` from now on is a change of the envelope."""
+    changes: int
+    """How often ``via`` was changed since it was settled."""
+    _via: str | None
+
+    def __init__(self, address: Address, params: Mapping[str, str | None] | None = None) -> None:
+        super().__init__(address, params)
+        put(self, "reply", None)
+        put(self, "settled", False)
+        put(self, "changes", 0)
+        put(self, "_via", None)
+
+    @property
+    def via(self) -> str | None:
+        """The hand-off this recipient goes to; None: where the mail goes.  A rule may set it."""
+        return self._via
+
+    @via.setter
+    def via(self, name: str | None) -> None:
+        if self.settled and name != self._via:
+            put(self, "changes", self.changes + 1)
+        put(self, "_via", name)

@@ -1,0 +1,55 @@
+"""All that a rule can reach, in one table: what it may read, assign and call, by class.
+
+The bridge to Lua knows nothing else; the manual's list of objects is made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.missing import FactMissing
+from smtpproxy.facts.notes import Notes, Result, Results
+from smtpproxy.facts.recipient import Recipient, Sender
+from smtpproxy.facts.views import BodyView, HeaderView
+from smtpproxy.message.body import Body, StoredBody
+from smtpproxy.wire.address import Address
+
+__all__ = ["SURFACE", "FactMissing", "names"]
+
+
+Names = Mapping[str, frozenset[str]]
+"""By "read", "write" and "call"."""
+
+
+def _names(read: str, write: str = "", call: str = "") -> Names:
+    return {"read": frozenset(read.split()), "write": frozenset(write.split()), "call": frozenset(call.split())}
+
+
+# Notes and header fields are reached by index as well: any name of a note, any name of a field.
+SURFACE: Mapping[type, Names] = {
+    Client: _names("id address port name helo esmtp tls login listener notes results relay forwarded trusted", "relay"),
+    ListenerFacts: _names("name address port hostname protocol"),
+    Mail: _names(
+        "id client sender recipients params header body original notes results via smtputf8 body8bit size_declared",
+        "sender via",
+        "add_recipient remove_recipient seal raw",
+    ),
+    Sender: _names("local_part domain notes params"),
+    Recipient: _names("local_part domain notes params via", "via"),
+    Address: _names("local_part domain"),
+    HeaderView: _names("", "", "get get_all add prepend remove"),
+    BodyView: _names("size", "", "bytes chunks replace append splice"),
+    Body: _names("size", "", "content"),
+    StoredBody: _names("size", "", "content"),
+    Notes: _names(""),
+    Results: _names("", "", "add get"),
+    Result: _names("name value keys"),
+}
+
+
+def names(kind: type) -> frozenset[str]:
+    """Everything a rule can say after the dot."""
+    surface = SURFACE[kind]
+    return surface["read"] | surface["call"]

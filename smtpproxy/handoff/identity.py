@@ -1,0 +1,69 @@
+"""Who the client is, said to the upstream: XCLIENT (it then acts as if the client had come itself), XFORWARD (for its log).
+
+Fail closed: where identity was asked for and is not taken, the mail is deferred.  To go on without would relay a
+stranger's mail as our own, from an address that the upstream trusts.
+"""
+
+from __future__ import annotations
+
+from smtpproxy.delivery.smtp import SmtpClient
+from smtpproxy.facts.client import Client
+from smtpproxy.facts.mail import Mail
+from smtpproxy.wire.extensions import Extensions
+from smtpproxy.wire.reply import Refusal, Reply
+from smtpproxy.wire.xclient import Identity, xclient_commands, xforward_commands
+
+IDENTITY_REFUSED = Reply(451, "4.7.1", "The next server cannot be told who you are; try again later")
+
+ABOUT_THE_CLIENT = frozenset({421, 554})
+"""Codes of a greeting that turns the client away (RFC 5321 3.1): after XCLIENT they are meant for it, not for us."""
+
+
+def own_connection(client: Client) -> tuple[object, ...]:
+    """What a connection with XCLIENT stands for: it serves this identity and no other."""
+    return (client.address, client.port, client.helo, client.esmtp, client.login)
+
+
+def introduce(client: Client, smtp: SmtpClient, upstream: str) -> None:
+    """XCLIENT, then the client's own HELO or EHLO; raises ``Refusal``, ``UpstreamLost``."""
+    announced = smtp.extensions.get("XCLIENT")
+    if announced is None:
+        raise Refusal(IDENTITY_REFUSED, f"{upstream} does not offer XCLIENT to us")
+    commands = xclient_commands(_identity(client, announced), announced, lmtp=smtp.lmtp)
+    if not commands:
+        raise Refusal(IDENTITY_REFUSED, f"{upstream} takes no ADDR in XCLIENT")
+    for command in commands:
+        reply = smtp.command(command.removesuffix(b"\r\n"), "XCLIENT")
+        if reply.code in ABOUT_THE_CLIENT:
+            raise Refusal(reply.completed(), f"{upstream} turned the client away: {reply}")
+        if not reply.positive:
+            raise Refusal(IDENTITY_REFUSED, f"{upstream} refused XCLIENT: {reply}")
+    reply = smtp.hello(client.helo)
+    if not reply.positive:
+        raise Refusal(reply.completed(), f"{upstream} refused the client's greeting: {reply}")
+
+
+def forward_commands(client: Client, mail: Mail, extensions: Extensions) -> list[bytes]:
+    """The XFORWARD commands in front of each MAIL; raises ``Refusal`` where the upstream does not offer them to us."""
+    announced = extensions.get("XFORWARD")
+    if announced is None:
+        raise Refusal(IDENTITY_REFUSED, "the upstream does not offer XFORWARD to us")
+    commands = xforward_commands(_identity(client, announced, mail.id), announced)
+    return [command.removesuffix(b"\r\n") for command in commands]
+
+
+def _identity(client: Client, announced: str, ident: str = "") -> Identity:
+    """``client`` as the protocol words it; its name is looked up only if the upstream wants to know."""
+    name: str | None = None
+    if "NAME" in announced.upper().split():
+        name = client.name if client.name is not None else "" if client.name_temporary else None
+    return Identity(
+        address=client.address,
+        port=client.port,
+        name=name,
+        helo=client.helo,
+        esmtp=client.esmtp,
+        login=client.login,
+        ident=ident,
+        source="REMOTE",
+    )

@@ -1,0 +1,267 @@
+"""The live hand-off: every stage is mirrored to an upstream server while the client waits, and its reply is our reply.
+
+We never own the mail, so there is nothing to lose: a positive reply is the upstream's, everything else is 4xx or 5xx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from smtpproxy.delivery.pool import NoUpstream, Pool
+from smtpproxy.delivery.smtp import SmtpClient, UpstreamLost
+from smtpproxy.delivery.upstream import Upstream
+from smtpproxy.facts.client import Client
+from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.recipient import Recipient
+from smtpproxy.handoff.identity import IDENTITY_REFUSED, forward_commands, introduce, own_connection
+from smtpproxy.handoff.needs import mail_command, unmet
+from smtpproxy.message.body import Body
+from smtpproxy.wire.extensions import Extensions
+from smtpproxy.wire.reply import Refusal, Reply
+
+Log = Callable[[str, Client], None]
+
+ONE_RECIPIENT = Reply(452, "4.5.3", "One recipient at a time for this destination")
+NO_UPSTREAM = Reply(451, "4.4.1", "No server for this mail can be reached now")
+LOST = Reply(451, "4.4.2", "The connection to the next server was lost")
+NONSENSE = Reply(451, "4.5.0", "The next server gave an answer that makes no sense")
+LAST_WORDS = 2.0
+"""Seconds to wait for the reply of a server that has closed on us."""
+
+RECIPIENT_ACCEPTED = frozenset({250, 251, 252})
+
+
+class ProxyOutlet:
+    """[handoff.NAME] kind = "proxy"."""
+
+    __slots__ = ("identity", "log", "name", "pool")
+    live = True
+
+    def __init__(self, name: str, pool: Pool, identity: str, log: Log) -> None:
+        self.name = name
+        self.pool = pool
+        self.identity = identity
+        self.log = log
+
+    def announced(self) -> Extensions | None:
+        return self.pool.announced()
+
+    def open(self, client: Client) -> Proxy:
+        return Proxy(self, client)
+
+
+class _Link(NamedTuple):
+    upstream: Upstream
+    smtp: SmtpClient
+    identity: tuple[object, ...] | None
+    """Whose connection it is (XCLIENT); None: anybody's."""
+
+
+class Proxy:
+    """One session's upstream connection; with XCLIENT it belongs to that client alone until the session ends."""
+
+    __slots__ = ("_begun", "_client", "_link", "_outlet", "_recipients", "_refused", "_settled", "via")
+
+    def __init__(self, outlet: ProxyOutlet, client: Client) -> None:
+        self.via = outlet.name
+        self._outlet = outlet
+        self._client = client
+        self._link: _Link | None = None
+        self._begun = False
+        """The upstream is between MAIL and the end of the message."""
+        self._settled = False
+        """The reply to MAIL was read."""
+        self._refused: Reply | None = None
+        """What answers every recipient of this transaction."""
+        self._recipients = 0
+
+    # -- the contract --------------------------------------------------------------------------------------------
+
+    def begin(self, mail: Mail) -> Reply | None:
+        return self._start(mail, fresh=False)
+
+    def recipient(self, mail: Mail, rcpt: Recipient) -> Reply:
+        if self._refused is not None:
+            return self._refused
+        try:
+            return self._ask(rcpt)
+        except UpstreamLost as lost:
+            if self._settled or not self._smtp.uses:
+                return self._fail(LOST, str(lost))
+        # MAIL and RCPT went out on a kept connection that had died meanwhile: once more on a fresh one
+        self._drop()
+        if (refused := self._start(mail, fresh=True)) is not None:
+            return refused
+        try:
+            return self._ask(rcpt)
+        except UpstreamLost as lost:
+            return self._fail(LOST, str(lost))
+
+    def finish(self, mail: Mail, body: Body) -> Reply:
+        smtp = self._smtp
+        try:
+            reply = smtp.data()
+            if reply.code != 354:
+                return self._fail(NONSENSE, f"DATA: {reply}") if reply.positive else self._passed(reply)
+            smtp.body(body.wire())
+            reply = smtp.end_of_data()
+        except UpstreamLost as lost:
+            return self._midstream(lost)
+        except BaseException:
+            self._drop()  # no dot was sent: the upstream throws away what it has
+            raise
+        self._begun = False
+        if reply.positive and reply.code != 250:
+            return self._fail(NONSENSE, f"end of data: {reply}")
+        return self._passed(reply)
+
+    def commit(self) -> None:
+        self._rest()
+
+    def abandon(self) -> None:
+        if self._begun:
+            try:
+                if not self._settled:
+                    self._settle()
+                at_rest = self._smtp.command(b"RSET").positive
+            except UpstreamLost:
+                at_rest = False
+            if not at_rest:
+                self._drop()
+        self._rest()
+
+    def close(self) -> None:
+        link = self._link
+        if link is None:
+            return
+        if self._begun:
+            self._drop()
+        else:
+            self._link = None
+            self._outlet.pool.leave(link.smtp)
+
+    # -- one transaction -----------------------------------------------------------------------------------------
+
+    @property
+    def _smtp(self) -> SmtpClient:
+        assert self._link is not None
+        return self._link.smtp
+
+    def _start(self, mail: Mail, fresh: bool) -> Reply | None:
+        self._refused = None
+        self._recipients = 0
+        try:
+            self._open_transaction(mail, fresh)
+        except UpstreamLost as lost:
+            if not fresh and self._link is not None and self._smtp.uses:
+                self._drop()
+                return self._start(mail, fresh=True)
+            return self._fail(LOST, str(lost))
+        except NoUpstream as none:
+            return self._fail(NO_UPSTREAM, str(none))
+        except Refusal as refusal:
+            return self._fail(refusal.reply, refusal.cause)
+        return self._refused
+
+    def _open_transaction(self, mail: Mail, fresh: bool) -> None:
+        smtp = self._attach(fresh)
+        if (lacking := unmet(mail, smtp.extensions)) is not None:
+            self._refused = lacking
+            return
+        commands = forward_commands(self._client, mail, smtp.extensions) if self._outlet.identity == "xforward" else []
+        for command in commands:
+            smtp.send(command)
+        smtp.send(mail_command(mail, smtp.extensions))
+        self._begun, self._settled = True, False
+        for _ in commands:
+            reply = smtp.reply("XFORWARD", smtp.timeouts.mail)
+            if not reply.positive:
+                raise Refusal(IDENTITY_REFUSED, f"{self.via} refused XFORWARD: {reply}")
+        if "PIPELINING" not in smtp.extensions:
+            self._settle()
+
+    def _attach(self, fresh: bool) -> SmtpClient:
+        """The connection for this transaction: this client's own, one at rest, or a new one."""
+        pool = self._outlet.pool
+        identity = own_connection(self._client) if self._outlet.identity == "xclient" else None
+        if self._link is not None:
+            if not fresh and self._link.identity == identity and self._smtp.connection.quiet():
+                return self._smtp
+            self._drop()
+        upstream, smtp = pool.take(fresh=fresh or identity is not None)
+        self._link = _Link(upstream, smtp, identity)
+        self.via = str(upstream)
+        if identity is not None:
+            introduce(self._client, smtp, self.via)
+        return smtp
+
+    def _settle(self) -> None:
+        """Read the reply to MAIL."""
+        reply = self._smtp.reply("MAIL", self._smtp.timeouts.mail)
+        self._settled = True
+        if reply.code != 250:
+            self._refused = self._fail(NONSENSE, f"MAIL: {reply}") if reply.positive else self._passed(reply)
+
+    def _ask(self, rcpt: Recipient) -> Reply:
+        smtp = self._smtp
+        if smtp.lmtp and self._recipients:
+            return ONE_RECIPIENT
+        smtp.send(b"RCPT TO:<" + rcpt.path.encode("utf-8", "surrogateescape") + b">")
+        if not self._settled:
+            self._settle()
+            if self._link is None:
+                return LOST if self._refused is None else self._refused
+        reply = smtp.reply("RCPT", smtp.timeouts.mail)
+        if self._refused is not None:
+            return self._refused  # the upstream has refused MAIL; what it says of RCPT then is of no interest
+        if reply.positive and reply.code not in RECIPIENT_ACCEPTED:
+            return self._fail(NONSENSE, f"RCPT: {reply}")
+        self._recipients += reply.positive
+        return self._passed(reply)
+
+    # -- replies and ends ----------------------------------------------------------------------------------------
+
+    def _passed(self, reply: Reply) -> Reply:
+        """The upstream's reply as ours: unchanged, but for an enhanced code where it has none (RFC 2034)."""
+        if reply.code == 421:
+            self._drop()  # it closes; the session does the same
+            self._refused = reply.completed()
+        return reply.completed()
+
+    def _fail(self, reply: Reply, cause: str) -> Reply:
+        """Our fault or the upstream's: the peer gets general words, the log the cause."""
+        self._outlet.log(f"{self.via}: {cause}", self._client)
+        self._drop()
+        self._refused = reply
+        return reply
+
+    def _midstream(self, lost: UpstreamLost) -> Reply:
+        """The upstream closed while it took the message; a refusal that it left behind is its answer."""
+        if lost.phase == "message":
+            try:
+                reply = self._smtp.reply("message", LAST_WORDS)
+            except UpstreamLost:
+                pass
+            else:
+                if not reply.positive:
+                    self._drop()
+                    return reply.completed()
+        return self._fail(LOST, str(lost))
+
+    def _rest(self) -> None:
+        """The upstream is between transactions: kept for anybody, unless it carries this client's identity."""
+        self._begun = False
+        link = self._link
+        if link is None:
+            return
+        link.smtp.uses += 1
+        if link.identity is None:
+            self._link = None
+            self._outlet.pool.keep(link.upstream, link.smtp)
+
+    def _drop(self) -> None:
+        link, self._link = self._link, None
+        self._begun = False
+        if link is not None:
+            self._outlet.pool.drop(link.smtp)

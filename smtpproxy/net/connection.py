@@ -1,0 +1,286 @@
+"""One TCP or unix connection, plain or TLS, as server and as client: the socket door of the house.
+
+The lean path (a plain non-blocking socket, one kept io watcher, readiness first and then recv, one send for all that
+was written since the last wait) is worth a factor of two against gevent's socket object and its sendall: that one
+creates two watchers, asks getsockopt at every send and pays an exception per EAGAIN.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import ssl
+from contextlib import suppress
+from typing import Any
+
+from gevent import get_hub
+from greenlet import getcurrent
+
+from smtpproxy.net.deadlines import Deadline, Expired
+from smtpproxy.wire.lines import LineBuffer
+
+__all__ = ["Connection", "ConnectionLost", "Expired"]
+
+CHUNK = 65536  # from 128 KB on each recv allocates by mmap: twice the system time
+_READ, _WRITE = 1, 2
+
+
+class ConnectionLost(OSError):
+    """The peer closed or reset the connection."""
+
+
+class Connection:
+    """Lines and octets in, octets out.  Used by one greenlet at a time; every wait has a deadline (``timeout`` seconds).
+
+    ``write`` gathers; what was written goes out in one send before the next wait for input, or at ``flush``.
+    Reads raise ``ConnectionLost`` at the end of the stream and ``Expired`` when ``timeout`` is over.
+    """
+
+    __slots__ = ("_deadline", "_loop", "_out", "_reader", "_socket", "_tls", "lines", "timeout")
+
+    def __init__(self, sock: _socket.socket, timeout: float = 300.0, line_limit: int = 4096) -> None:
+        self._socket = sock
+        self._loop = get_hub().loop
+        self._reader = self._loop.io(sock.fileno(), _READ)
+        self._deadline = Deadline()
+        self._out: list[bytes] = []
+        self._tls: _Tls | None = None
+        self.lines = LineBuffer(line_limit)
+        self.timeout = timeout
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def read_line(self) -> bytes:
+        """The next line without its CRLF; raises also ``LineTooLong`` and ``LineFlood`` (wire/lines.py)."""
+        lines = self.lines
+        while (line := lines.next()) is None:
+            lines.feed(self.receive())
+        return line
+
+    def receive(self) -> bytes:
+        """Wait for input and give what came, at most 64 KB; what is waiting to go out is sent first."""
+        if self._out:
+            self.flush()
+        if self._tls is not None:
+            return self._tls.receive(self)
+        return self.receive_raw()
+
+    def receive_raw(self) -> bytes:
+        """``receive`` below TLS."""
+        while True:
+            self._wait(self._reader)
+            try:
+                data = self._socket.recv(CHUNK)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ConnectionLost(error.strerror or "connection lost") from None
+            if not data:
+                raise ConnectionLost("closed by the peer")
+            return data
+
+    def take(self) -> bytes:
+        """What was read but not used yet, else ``receive``: how DATA is read."""
+        return self.lines.rest() if len(self.lines) else self.receive()
+
+    def gone(self) -> bool:
+        """Whether the peer has hung up, as far as can be told without waiting: EOF and nothing left to read."""
+        if len(self.lines) or self._tls is not None:
+            return False
+        try:
+            return not self._socket.recv(1, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def quiet(self) -> bool:
+        """No input is waiting and the peer has not hung up: an idle client connection may be used again."""
+        if len(self.lines):
+            return False
+        try:
+            self._socket.recv(1, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Queue ``data`` for the next ``flush`` or wait."""
+        self._out.append(data)
+
+    def flush(self) -> None:
+        """Send all that was written; raises ``ConnectionLost``, ``Expired``."""
+        out = self._out
+        if not out:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        if self._tls is not None:
+            data = self._tls.encrypt(data)
+        self.send_raw(data)
+
+    def send_raw(self, data: bytes) -> None:
+        """Send below TLS; waits while the peer's window is shut."""
+        send = self._socket.send
+        try:
+            sent = send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ConnectionLost(error.strerror or "connection lost") from None
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def _send_rest(self, view: memoryview) -> None:
+        writer = self._loop.io(self._socket.fileno(), _WRITE)
+        try:
+            while view:
+                self._wait(writer)
+                try:
+                    view = view[self._socket.send(view) :]
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise ConnectionLost(error.strerror or "connection lost") from None
+        finally:
+            writer.close()
+
+    def _wait(self, watcher: Any) -> None:
+        current = getcurrent()
+        deadline = self._deadline
+        deadline.arm(current, self.timeout)
+        watcher.start(current.switch)
+        try:
+            get_hub().switch()
+        finally:
+            watcher.stop()
+            deadline.disarm()
+
+    # -- TLS ---------------------------------------------------------------------------------------------------
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS session's facts (cipher, version, peer certificate), None on a plain connection."""
+        return self._tls.session if self._tls is not None else None
+
+    def start_tls(self, context: ssl.SSLContext, *, server_side: bool, hostname: str | None = None) -> None:
+        """Shake hands.  Whatever was read before is dropped (RFC 3207 4.2, CVE-2011-0411), on either side."""
+        self.flush()
+        self.lines.rest()
+        tls = _Tls(context, server_side, hostname)
+        tls.handshake(self)
+        self._tls = tls
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close without waiting; sends nothing more. May be called twice."""
+        if self._socket.fileno() < 0:
+            return
+        self._deadline.close()
+        self._reader.stop()
+        self._reader.close()
+        self._socket.close()
+
+    def finish(self) -> None:
+        """Send what is waiting if the peer takes it, then close."""
+        with suppress(OSError):
+            self.flush()
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Tls:
+    """SSLObject over two memory buffers: TLS without a second socket class."""
+
+    __slots__ = ("_incoming", "_outgoing", "session")
+
+    def __init__(self, context: ssl.SSLContext, server_side: bool, hostname: str | None) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.session = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=hostname)
+
+    def handshake(self, connection: Connection) -> None:
+        while True:
+            try:
+                self.session.do_handshake()
+            except ssl.SSLWantReadError:
+                self._send(connection)
+                self._incoming.write(connection.receive_raw())
+                continue
+            except ssl.SSLError:
+                self._send(connection)  # the alert that tells the peer why
+                raise
+            self._send(connection)
+            return
+
+    def receive(self, connection: Connection) -> bytes:
+        while True:
+            try:
+                data = self.session.read(CHUNK)
+            except ssl.SSLWantReadError:
+                self._send(connection)
+                self._incoming.write(connection.receive_raw())
+                continue
+            except ssl.SSLError as error:
+                raise ConnectionLost(str(error)) from None
+            if not data:
+                raise ConnectionLost("closed by the peer")
+            return data
+
+    def encrypt(self, data: bytes) -> bytes:
+        try:
+            self.session.write(data)
+        except ssl.SSLError as error:
+            raise ConnectionLost(str(error)) from None
+        return self._outgoing.read()
+
+    def _send(self, connection: Connection) -> None:
+        if self._outgoing.pending:
+            connection.send_raw(self._outgoing.read())
+
+
+def connect(address: tuple[str, int] | str, timeout: float, *, source: str | None = None) -> Connection:
+    """Open a connection to ``(IP address, port)`` or to the unix socket at a path; ``timeout`` seconds for the handshake.
+
+    Raises OSError (refused, unreachable), ``Expired``.
+    """
+    if isinstance(address, str):
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    else:
+        sock = _socket.socket(_socket.AF_INET6 if ":" in address[0] else _socket.AF_INET, _socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        if not isinstance(address, str):
+            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            if source:
+                sock.bind((source, 0))
+        _finish_connect(sock, address, timeout)
+    except BaseException:
+        sock.close()
+        raise
+    return Connection(sock)
+
+
+def _finish_connect(sock: _socket.socket, address: tuple[str, int] | str, timeout: float) -> None:
+    error = sock.connect_ex(address)
+    if error == errno.EINPROGRESS:
+        deadline, current = Deadline(), getcurrent()
+        writer = get_hub().loop.io(sock.fileno(), _WRITE)
+        deadline.arm(current, timeout)
+        writer.start(current.switch)
+        try:
+            get_hub().switch()
+        finally:
+            writer.stop()
+            writer.close()
+            deadline.close()
+        error = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))

@@ -1,0 +1,159 @@
+"""One table made from what the folder holds: of each file the newest version that works, helpers first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from smtpproxy.config.problem import did_you_mean
+from smtpproxy.scripting.errors import Problem, RuleError
+from smtpproxy.scripting.failure import rule_error
+from smtpproxy.scripting.instance import Instance
+from smtpproxy.scripting.lastgood import LastGood, Recipe
+from smtpproxy.scripting.library import Library
+from smtpproxy.scripting.settings import split
+from smtpproxy.scripting.source import Source
+from smtpproxy.scripting.table import Rule, Table, validate
+
+
+class Builder:
+    """Used once. `running` is the table that serves now: what cannot be made anew goes on as it is there."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        tables: Mapping[str, Mapping[str, Any]],
+        *,
+        library: Library,
+        last_good: LastGood,
+        running: Table | None,
+        listeners: Mapping[str, Sequence[str]],
+        quarantine: str,
+        folder: str,
+    ) -> None:
+        self.sources = sources
+        self.tables = tables
+        self.library = library
+        self.last_good = last_good
+        self.running: Mapping[str, Rule] = {rule.file: rule for rule in running.rules} if running else {}
+        self.instances_running: Mapping[str, Instance] = running.instances if running else {}
+        self.listeners = listeners
+        self.quarantine = quarantine
+        self.folder = folder
+        self.problems: list[Problem] = []
+        self.rules: list[Rule] = []
+        self.instances: dict[str, Instance] = {}
+        self._done: dict[str, Instance | None] = {}
+        self._settling: set[str] = set()
+
+    def build(self) -> None:
+        """Fill `rules`, `instances` and `problems`. Raises nothing of a rule's making."""
+        for file in self._without_twins():
+            self._add(file)
+        names = {source.name for source in self.sources.values()}
+        for name in self.tables.keys() - names:
+            self._unknown(f"[rule.{name}]", name, names)
+        for listener, patterns in self.listeners.items():
+            for pattern in patterns:
+                if (name := pattern.removeprefix("!")) != "*" and name not in names:
+                    self._unknown(f"[listener.{listener}] rules", name, names)
+
+    def _unknown(self, where: str, name: str, names: Iterable[str]) -> None:
+        text = f'there is no rule "{name}"; {did_you_mean(name, names)}'.rstrip("; ")
+        self.problems.append(Problem(where, where, text, kept=None))
+
+    def _without_twins(self) -> list[str]:
+        """The files but those whose name another one has too: there the one that was first goes on."""
+        files = []
+        for file, source in sorted(self.sources.items()):
+            twins = [other.file for other in self.sources.values() if other.name == source.name and other is not source]
+            known = self.instances_running or self.last_good.recipes
+            if not twins or (file in known and not any(twin in known for twin in twins)):
+                files.append(file)
+                continue
+            self.problems.append(
+                Problem(file, file, f"{twins[0]} has the same name: a rule's name is its file's, without extension")
+            )
+        return files
+
+    def _add(self, file: str) -> None:
+        source = self.sources[file]
+        try:
+            keys, _ = split(self.tables.get(source.name, {}))
+        except RuleError as error:
+            self._goes_on(file, error)
+            return
+        if not keys.enabled:
+            return
+        instance = self.resolve(file)
+        if instance is None:
+            return
+        self.instances[file] = instance
+        if instance.is_rule:
+            broken = next((problem.text for problem in self.problems if problem.file == file), None)
+            self.rules.append(Rule(instance, keys, quarantine=self.quarantine, broken=broken))
+
+    def _goes_on(self, file: str, error: RuleError) -> None:
+        """Its table in the configuration is wrong: the rule goes on exactly as it ran."""
+        rule = self.running.get(file)
+        self.problems.append(Problem(file, error.at or file, error.text, rule.version if rule else ""))
+        if rule is not None:
+            self.instances[file] = rule.instance
+            self.rules.append(Rule(rule.instance, rule.keys, quarantine=self.quarantine, broken=error.text))
+
+    def resolve(self, file: str) -> Instance | None:
+        """The version of a file that this table has: its newest, else its last good one, else none.
+
+        Raises RuleError in a cycle.
+        """
+        if file in self._settling:
+            raise RuleError(f"{file} imports itself, through its helpers: rule files cannot import each other in a circle")
+        if file not in self._done:
+            self._settling.add(file)
+            try:
+                self._done[file] = self._newest(self.sources[file])
+            except RuleError as error:
+                self._done[file] = kept = self._kept(file)
+                self.problems.append(Problem(file, error.at or file, error.text, kept.version if kept else ""))
+            finally:
+                self._settling.discard(file)
+        return self._done[file]
+
+    def _newest(self, source: Source) -> Instance:
+        if source.error:
+            raise RuleError(source.error, source.file)
+        try:
+            wanted = source.imports
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise rule_error(error, source.file) from error
+        imports = {}
+        for name in wanted:
+            if f"{name}.py" in self.sources:
+                helper = self.resolve(f"{name}.py")
+                if helper is None:
+                    raise RuleError(f"it imports {name}, and {name}.py is broken", source.file)
+                imports[name] = helper
+        given = split(self.tables.get(source.name, {}))[1]
+        return self.library.load(Instance(source, given, imports), self._validate)
+
+    def _validate(self, instance: Instance) -> None:
+        validate(instance, self.quarantine)
+
+    def _kept(self, file: str) -> Instance | None:
+        if file in self.instances_running:
+            return self.instances_running[file]
+        recipe = self.last_good.recipes.get(file)
+        if recipe is None:
+            return None
+        try:
+            return self._cooked(recipe)
+        except RuleError:
+            return None
+
+    def _cooked(self, recipe: Recipe) -> Instance:
+        data = self.last_good.data(recipe)
+        if data is None:
+            raise RuleError("the last good version is gone", recipe.file)
+        imports = {name: self._cooked(helper) for name, helper in recipe.imports.items()}
+        source = Source(recipe.file, f"{self.folder}/{recipe.file}", data)
+        return self.library.load(Instance(source, recipe.settings, imports), self._validate)

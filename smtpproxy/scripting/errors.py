@@ -1,0 +1,41 @@
+"""What can be wrong with a rule's file before it is live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class RuleError(Exception):
+    """Something is wrong with a rule: `text` says what, `at` is "file:line" or "file" where that is known.
+
+    `frames` are "file:line in function", outermost first, where its code was running.
+    """
+
+    def __init__(self, text: str, at: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.at = at
+        self.frames: tuple[str, ...] = ()
+
+
+class FolderRefused(Exception):
+    """The folder of rules must not be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a file, as it is now, is not live. `kept` is the version that goes on in its place, "" when there is none.
+
+    None: what is wrong is not in a file, and costs no rule its place.
+    """
+
+    file: str
+    at: str
+    text: str
+    kept: str | None = ""
+
+    def __str__(self) -> str:
+        told = f"{self.at or self.file}: {self.text}"
+        if self.kept is None:
+            return told
+        return f"{told} ({f'version {self.kept} goes on' if self.kept else 'nothing runs in its place'})"

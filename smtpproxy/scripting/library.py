@@ -1,0 +1,132 @@
+"""The versions that are loaded: made once, shared by the tables that have them, unloaded with the last of those."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import greenlet
+
+from smtpproxy.scripting.budget import Budget
+from smtpproxy.scripting.failure import Failure, rule_error
+from smtpproxy.scripting.hooks import CHAIN_BUDGET, EVERY, HOOKS, Hook
+from smtpproxy.scripting.instance import Instance, run_python
+from smtpproxy.scripting.lua_rules import run_lua
+from smtpproxy.scripting.runner import CALL, RULE_FAILURES, Call, Entry, LogFunction
+from smtpproxy.scripting.trace import Trace
+
+
+class Held:
+    """What a table and its chains have in common: while one of them is in use, the table's versions stay loaded."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _Owner:
+    """Who runs, while no Rule is there yet."""
+
+    __slots__ = ("file", "name", "version")
+
+    def __init__(self, instance: Instance) -> None:
+        self.name = instance.source.name
+        self.file = instance.source.file
+        self.version = instance.version
+
+
+class Library:
+    """`notes` is the worker's, `doors` are what on_load and timers find.
+
+    Nothing of a rule's making is raised from here.
+    """
+
+    def __init__(self, *, log: LogFunction, doors: Mapping[str, Any], budget: Budget, notes: object, live: bool = True) -> None:
+        self.live = live
+        self.log = log
+        self.doors = doors
+        self.budget = budget
+        self.notes = notes
+        self.loaded: dict[tuple[str, str], Instance] = {}
+        self._retired: deque[tuple[Instance, ...]] = deque()
+
+    def load(self, instance: Instance, check: Callable[[Instance], None]) -> Instance:
+        """The version that is there already, or this one, made, checked and told so by on_load. Raises RuleError."""
+        if instance.key in self.loaded:
+            check(self.loaded[instance.key])
+            return self.loaded[instance.key]
+        try:
+            self._guarded(instance, HOOKS["on_load"], lambda: self._run(instance))
+            check(instance)
+            if self.live and "on_load" in instance.hooks:
+                self._guarded(instance, HOOKS["on_load"], instance.hooks["on_load"])
+        except RULE_FAILURES as error:
+            instance.forget()
+            raise rule_error(error, instance.source.file) from error
+        self.loaded[instance.key] = instance
+        return instance
+
+    def _run(self, instance: Instance) -> None:
+        if instance.source.language == "lua":
+            run_lua(instance)
+        else:
+            run_python(instance, self.notes)
+
+    def hold(self, instances: Iterable[Instance]) -> Held:
+        """Count a new table's use of these until what is given back is gone."""
+        used = tuple(dict.fromkeys(part for instance in instances for part in closure(instance)))
+        for instance in used:
+            instance.uses += 1
+        held = Held()
+        # the finalizer may run in any greenlet, in the middle of anything: it only notes, retire() acts
+        weakref.finalize(held, self._retired.append, used).atexit = False
+        return held
+
+    def retire(self) -> None:
+        """Unload what no table uses any more."""
+        while self._retired:
+            for instance in self._retired.popleft():
+                instance.uses -= 1
+        for instance in [instance for instance in self.loaded.values() if not instance.uses]:
+            self.unload(instance)
+
+    def unload(self, instance: Instance) -> None:
+        del self.loaded[instance.key]
+        if self.live and "on_unload" in instance.hooks:
+            self.attempt(instance, HOOKS["on_unload"], instance.hooks["on_unload"])
+        instance.forget()
+
+    def tick(self, instance: Instance, function: Callable[[], Any]) -> None:
+        """Run a timer's function once."""
+        self.attempt(instance, EVERY, function)
+
+    def attempt(self, instance: Instance, hook: Hook, function: Callable[[], Any]) -> None:
+        """Run, and log it if it fails."""
+        try:
+            self._guarded(instance, hook, function)
+        except RULE_FAILURES as error:
+            failure = Failure.of(error, at=instance.source.file)
+            self.log(
+                "rule_failed", level="error", rule=instance.source.name, version=instance.version, hook=hook.name,
+                at=failure.at, error=failure.error,
+            )  # fmt: skip
+
+    def _guarded(self, instance: Instance, hook: Hook, function: Callable[[], Any]) -> None:
+        call = Call(trace=Trace(f"{hook.name} {instance.source.name}"), doors=self.doors)
+        call.entry = Entry(_Owner(instance), hook, function)
+        call.deadline = self.budget.clock() + (CHAIN_BUDGET if hook is EVERY else hook.wall)
+        call.greenlet = greenlet.getcurrent()
+        token = CALL.set(call)
+        self.budget.running.add(call)
+        try:
+            function()
+        finally:
+            self.budget.running.discard(call)
+            CALL.reset(token)
+
+
+def closure(instance: Instance) -> Iterable[Instance]:
+    """The instance and its helpers, theirs included."""
+    yield instance
+    for helper in instance.imports.values():
+        yield from closure(helper)

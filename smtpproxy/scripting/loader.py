@@ -1,0 +1,200 @@
+"""What the server holds: the folder of rules as one table, renewed beside the running one on every save.
+
+rules = Rules(folder, settings, listeners, log=log, doors=doors, data=data)
+report = rules.load()          # everything, now
+rules.start()                  # watch the folder, sweep budgets, run timers and observers
+chains = rules.table.chains["mx"]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gevent
+from gevent.lock import RLock
+
+from smtpproxy.facts.notes import Notes
+from smtpproxy.scripting.budget import Budget
+from smtpproxy.scripting.builder import Builder
+from smtpproxy.scripting.errors import FolderRefused, Problem
+from smtpproxy.scripting.folder import Folder
+from smtpproxy.scripting.lastgood import LastGood
+from smtpproxy.scripting.library import Library
+from smtpproxy.scripting.observers import Observers
+from smtpproxy.scripting.runner import Chain, Chains, LogFunction
+from smtpproxy.scripting.snapshot import freeze
+from smtpproxy.scripting.table import Table
+from smtpproxy.scripting.timers import Timers
+
+POLL = 0.2
+
+
+class Report(NamedTuple):
+    """What a load has changed: rules with a new version, rules that are gone, and what is not live as it stands."""
+
+    table: Table
+    live: tuple[str, ...]
+    gone: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+class Rules:
+    """`table` is the newest; whoever keeps it, or one of its chains, keeps those versions loaded.
+
+    `settings` are the [rule.NAME] tables, `listeners` the `rules` list by listener, `handoffs` the kinds by name,
+    `data` the data folder or None, `doors` what lifecycle hooks, timers and observers find. Not
+    `live`: for a look at the files, on_load and on_unload do not run.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        listeners: Mapping[str, Sequence[str]] | None = None,
+        *,
+        log: LogFunction,
+        handoffs: Mapping[str, str] | None = None,
+        doors: Mapping[str, Any] | None = None,
+        notes: Notes | None = None,
+        data: Path | None = None,
+        live: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.log = log
+        self.budget = Budget()
+        self.folder = Folder(folder, clock=clock, now=now) if folder else None
+        doors = {} if doors is None else doors
+        notes = Notes() if notes is None else notes
+        self.library = Library(log=log, doors=doors, budget=self.budget, notes=notes, live=live)
+        self.observers = Observers(freeze, doors)
+        self.timers = Timers(self.library.tick)
+        self._settings = settings or {}
+        self._listeners = listeners or {}
+        self._handoffs = handoffs or {}
+        self._last_good = LastGood(data / "rules" if data else None)
+        self._told: frozenset[Problem] = frozenset()
+        self._changed = False
+        self._building = RLock()
+        self._watcher: gevent.Greenlet[..., None] | None = None
+        self.table = self._table(Builder({}, {}, **self._surroundings(None)))
+
+    def load(self) -> Report:
+        """Read everything now. Raises FolderRefused; what is wrong with single files stands in the report."""
+        with self._building:
+            if self.folder:
+                self.folder.load()
+            return self._rebuild()
+
+    def refresh(self) -> Report | None:
+        """Look for changes: cheap when there are none (then None). Raises nothing."""
+        with self._building:
+            self.library.retire()
+            try:
+                changed = bool(self.folder and self.folder.poll())
+            except (FolderRefused, OSError) as error:
+                self._tell((*self.table.problems, Problem("", "scripts", str(error), self.table.hash)))
+                return None
+            return self._rebuild() if changed or self._changed else None
+
+    def configure(
+        self,
+        settings: Mapping[str, Mapping[str, Any]],
+        listeners: Mapping[str, Sequence[str]],
+        handoffs: Mapping[str, str] | None = None,
+    ) -> None:
+        """The configuration has changed: the next refresh builds with it."""
+        self._settings = settings
+        self._listeners = listeners
+        self._handoffs = handoffs if handoffs is not None else self._handoffs
+        self._changed = True
+
+    def start(self) -> None:
+        """Watch the folder, sweep budgets, run timers and observers, until stop()."""
+        self.budget.start()
+        self.observers.start()
+        self.timers.start(self.table)
+        if self._watcher is None:
+            self._watcher = gevent.spawn(self._watch)
+
+    def stop(self) -> None:
+        """End what start() began, and unload every version."""
+        if self._watcher is not None:
+            self._watcher.kill()
+            self._watcher = None
+        self.timers.stop()
+        self.observers.stop()
+        for instance in list(self.library.loaded.values()):
+            self.library.unload(instance)
+        self.budget.stop()
+
+    def _watch(self) -> None:
+        while True:
+            gevent.sleep(POLL)
+            try:
+                self.refresh()
+            except Exception as error:  # a defect of ours must not end live reload for good
+                self.log("rules_watch_failed", level="error", error=f"{type(error).__name__}: {error}")
+
+    def _surroundings(self, running: Table | None) -> dict[str, Any]:
+        quarantine = next((name for name, kind in self._handoffs.items() if kind == "quarantine"), "")
+        folder = str(self.folder.path) if self.folder else ""
+        return {
+            "library": self.library, "last_good": self._last_good, "running": running,
+            "listeners": self._listeners, "quarantine": quarantine, "folder": folder,
+        }  # fmt: skip
+
+    def _rebuild(self) -> Report:
+        self._changed = False
+        old = self.table
+        builder = Builder(self.folder.sources if self.folder else {}, self._settings, **self._surroundings(old))
+        builder.build()
+        self.table = new = self._table(builder)
+        self.timers.follow(new)
+        before, after = ({rule.name: rule.version for rule in table.rules} for table in (old, new))
+        live = tuple(name for name, version in after.items() if before.get(name) != version)
+        report = Report(new, live, tuple(before.keys() - after.keys()), new.problems)
+        self._keep(new)
+        self._announce(report)
+        del old, builder
+        self.library.retire()
+        return report
+
+    def _table(self, builder: Builder) -> Table:
+        held = self.library.hold(builder.instances.values())
+
+        def chains(listener: str, by_name: Mapping[str, Chain]) -> Chains:
+            return Chains(listener, by_name, running=self.budget.running, log=self.log, held=held, observers=self.observers)
+
+        return Table(builder.rules, builder.instances, builder.problems, self._listeners, chains)
+
+    def _keep(self, table: Table) -> None:
+        try:
+            self._last_good.keep(table.instances)
+        except OSError as error:
+            self.log("rules_not_kept", level="error", error=str(error))
+
+    def _announce(self, report: Report) -> None:
+        for rule in report.table.rules:
+            if rule.name in report.live:
+                self.log("rule_live", rule=rule.name, version=rule.version, file=rule.file)
+        for name in report.gone:
+            self.log("rule_gone", level="warning", rule=name)
+        self._tell(report.problems)
+
+    def _tell(self, problems: Sequence[Problem]) -> None:
+        """Log what is new: a broken file is told once, not at every save of another."""
+        for problem in problems:
+            if problem not in self._told:
+                self.log(
+                    "rule_broken",
+                    level="error",
+                    file=problem.file,
+                    at=problem.at,
+                    error=problem.text,
+                    kept=problem.kept,
+                )
+        self._told = frozenset(problems)

@@ -1,0 +1,145 @@
+"""A rule's settings: the defaults of its `class Settings`, and what [rule.NAME] says instead."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from smtpproxy.config.problem import did_you_mean
+from smtpproxy.config.schema import RuleKeys
+from smtpproxy.config.values import BadValue, Duration
+from smtpproxy.scripting.errors import RuleError
+from smtpproxy.scripting.hooks import CALL_BUDGET
+
+RESERVED = frozenset(RuleKeys.__struct_fields__)
+"""Keys of [rule.NAME] that say how a rule runs; a rule's own settings have other names."""
+
+_SKIPS = ("authenticated", "trusted")
+_MADE_FROM_TEXT = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4Address, ipaddress.IPv6Address)
+
+
+class Keys(NamedTuple):
+    """How a rule runs, by configuration. `wall` is in seconds; no listeners means all of them."""
+
+    enabled: bool = True
+    order: int | None = None
+    listeners: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    wall: float = CALL_BUDGET
+
+
+def split(table: Mapping[str, Any]) -> tuple[Keys, dict[str, Any]]:
+    """[rule.NAME] as how it runs, and the rule's own settings. Raises RuleError."""
+    own = {name: value for name, value in table.items() if name not in RESERVED}
+    return _keys({name: value for name, value in table.items() if name in RESERVED}), own
+
+
+def _keys(table: Mapping[str, Any]) -> Keys:
+    skip = _names(table.get("skip", ()))
+    for word in skip:
+        if word not in _SKIPS:
+            raise RuleError(f'skip = "{word}"; {did_you_mean(word, _SKIPS)}')
+    return Keys(
+        enabled=_typed("enabled", table.get("enabled", True), bool),
+        order=_typed("order", table.get("order"), int | None),
+        listeners=_names(table.get("listeners", ())),
+        skip=tuple(sorted(skip)),
+        wall=_seconds("wall", table.get("wall", CALL_BUDGET)),
+    )
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(_typed("a list", list(value), list[str]))
+
+
+def _seconds(name: str, value: Any) -> float:
+    try:
+        return float(value if isinstance(value, float) else Duration.parse(value))
+    except BadValue as wrong:
+        raise RuleError(f"{name}: {wrong}") from None
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as wrong:
+        raise RuleError(f"{name}: {wrong}") from None
+
+
+class SettingsView:
+    """`settings` as a rule sees it: read-only; filled when its `class Settings` is there."""
+
+    __slots__ = ("_given", "_module", "_values")
+
+    def __init__(self, module: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_module", module)
+        object.__setattr__(self, "_given", given)
+        object.__setattr__(self, "_values", None)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> SettingsView:
+        """Of settings that were checked elsewhere."""
+        view = cls({}, {})
+        object.__setattr__(view, "_values", values)
+        return view
+
+    def __getattr__(self, name: str) -> Any:
+        values = self._values if self._values is not None else bind(self)
+        if name not in values:
+            raise AttributeError(f'no setting "{name}"; {did_you_mean(name, values)}'.rstrip("; "))
+        return values[name]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f'settings are read-only: "{name}" is set in the configuration')
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._values or ())
+
+
+def bind(view: SettingsView) -> Mapping[str, Any]:
+    """Check what the configuration says against the rule's declaration, once. Raises RuleError."""
+    declared = view._module.get("Settings")
+    if declared is None and "Settings" not in view._module and view._given:
+        names = ", ".join(sorted(view._given))
+        raise RuleError(f"[rule] sets {names}, but the file declares no settings (class Settings)")
+    values = MappingProxyType(convert(declared, view._given) if declared is not None else {})
+    object.__setattr__(view, "_values", values)
+    return values
+
+
+def convert(declared: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults and given values, each as its annotation wants it. Raises RuleError."""
+    hints = typing.get_type_hints(declared)
+    defaults = {name: value for name, value in vars(declared).items() if not name.startswith("_")}
+    known = {**{name: type(value) for name, value in defaults.items()}, **hints}
+    for name in known:
+        if name in RESERVED:
+            raise RuleError(f'a setting cannot be called "{name}": [rule.NAME] {name} says how the rule runs')
+    for name in given:
+        if name not in known:
+            raise RuleError(f'unknown setting "{name}"; {did_you_mean(name, known)}'.rstrip("; "))
+    missing = [name for name in known if name not in given and name not in defaults]
+    if missing:
+        raise RuleError(f"setting {', '.join(missing)} has no default and is not in the configuration")
+    return {name: _converted(name, given[name], known[name]) if name in given else defaults[name] for name in known}
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind, dec_hook=_from_text)
+    except (msgspec.ValidationError, TypeError) as wrong:
+        raise RuleError(f"setting {name}: {wrong}, got {value!r}") from None
+
+
+def _from_text(kind: type, value: Any) -> Any:
+    if kind in _MADE_FROM_TEXT:
+        return kind(value)
+    if kind is re.Pattern or typing.get_origin(kind) is re.Pattern:
+        return re.compile(value)
+    raise TypeError(f"settings of type {kind} cannot be read from a configuration")

@@ -1,0 +1,123 @@
+"""From a configuration to the record of doors: the one place that knows every room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
+from smtpproxy.delivery.pool import Pool
+from smtpproxy.delivery.smtp import Timeouts
+from smtpproxy.delivery.upstream import Upstream
+from smtpproxy.dns.resolver import Resolver
+from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.handoff.base import Outlet
+from smtpproxy.handoff.discard import Discard
+from smtpproxy.handoff.proxy import ProxyOutlet
+from smtpproxy.handoff.relay import RelayOutlet
+from smtpproxy.scripting.loader import Rules
+from smtpproxy.server.clock import Ids, SystemClock
+from smtpproxy.session.offer import Offers, own_extensions
+from smtpproxy.session.services import Entrance, LogLine, Services, Story
+
+
+def rules(config: Config, log: LogLine, doors: dict[str, Any]) -> Rules:
+    """The rules of ``config``, not loaded yet."""
+    return Rules(
+        config.scripts.folder,
+        config.rule,
+        {name: listener.rules for name, listener in config.listener.items()},
+        log=log,
+        handoffs={name: handoff.kind for name, handoff in config.handoff.items()},
+        doors=doors,
+        data=config.data,
+    )
+
+
+def services(
+    config: Config,
+    *,
+    rules: Rules,
+    outlets: dict[str, Outlet],
+    resolver: Resolver,
+    clock: SystemClock,
+    ids: Ids,
+    log: LogLine,
+    doors: dict[str, Any],
+    stopping: Callable[[], bool],
+    story: Story | None = None,
+) -> Services:
+    """One generation of the doors."""
+    return Services(
+        rules=rules,
+        pin=config.scripts.pin,
+        limits=config.limits,
+        relaying=config.relaying,
+        outlets=outlets,
+        offers=Offers(own_extensions(config.limits.message_size)),
+        resolver=resolver,
+        clock=clock,
+        new_id=ids,
+        log=log,
+        spool=str(config.data),
+        story=story,
+        stopping=stopping,
+        doors=doors,
+    )
+
+
+def outlets(config: Config, clock: SystemClock, log: LogLine) -> dict[str, Outlet]:
+    """Every [handoff.NAME], ready to be opened."""
+    return {name: outlet(name, handoff, config.hostname, clock, log) for name, handoff in config.handoff.items()}
+
+
+def outlet(name: str, settings: Handoff, hostname: str, clock: SystemClock, log: LogLine) -> Outlet:
+    if settings.kind == "discard":
+        return Discard(name)
+
+    def told(event: str, upstream: Upstream) -> None:
+        log("upstream", handoff=name, upstream=str(upstream), state=event)
+
+    def refused(cause: str, client: Client) -> None:
+        log("handoff_failed", handoff=name, id=client.id, client=client.address, cause=cause)
+
+    upstreams = [
+        Upstream(target, _timeouts(settings.timeouts), settings.helo or hostname, clock.monotonic) for target in settings.to
+    ]
+    pool = Pool(upstreams, even=settings.balance == "even", limit=settings.connections, on_change=told)
+    made = RelayOutlet if settings.kind == "relay" else ProxyOutlet
+    return made(name, pool, settings.identity, refused)
+
+
+def _timeouts(settings: HandoffTimeouts) -> Timeouts:
+    return Timeouts(
+        connect=settings.connect,
+        greeting=settings.greeting,
+        mail=settings.mail,
+        data=settings.data,
+        block=settings.block,
+        final=settings.final,
+    )
+
+
+def entrance(config: Config, name: str, address: str, port: int) -> Entrance:
+    """How sessions see [listener.NAME] on one of its addresses."""
+    listener = config.listener[name]
+    hostname = listener.hostname or config.hostname
+    return Entrance(
+        facts=ListenerFacts(name, address, port, hostname, listener.protocol),
+        handoff=listener.handoff,
+        hostname=hostname,
+        banner=listener.banner or "ESMTP smtpproxy",
+        xclient_from=listener.xclient_from,
+        xforward_from=listener.xforward_from,
+        xclient_login=listener.xclient_login,
+        normalize=listener.bare_newline == "normalize",
+    )
+
+
+def data_folder(config: Config) -> Path:
+    """The data folder, made if it is absent; raises OSError."""
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return config.data

@@ -1,0 +1,138 @@
+"""The log: one structured record an event, logfmt or JSON, to stdout, a file or syslog, written through within a second.
+
+Records are made and gathered here and written in batches by one greenlet: nothing on the way of a message waits for
+the disk, and no ``logging`` lock can switch greenlets in the middle of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import msgspec
+
+from smtpproxy.config.schema import Log as LogSettings
+
+FLUSH_SECONDS = 0.2
+BATCH_OCTETS = 1 << 16
+RECORD_LIMIT = 8192
+
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
+_ESCAPED = re.compile(r'[\x00-\x1f\x7f-\x9f"\\\u2028\u2029\ud800-\udfff]')
+
+
+class Log:
+    """``log("message", id=..., size=...)``; fields whose value is None or "" are left out."""
+
+    __slots__ = ("_console", "_encode", "_flusher", "_lines", "_size", "_stamp", "_stamped", "_write")
+
+    def __init__(self, settings: LogSettings, console: Callable[[str, dict[str, Any]], None] | None = None) -> None:
+        """``console`` is told every record too, at once."""
+        self._console = console
+        self._encode = _json if settings.format == "json" else _logfmt
+        self._write = _writer(settings)
+        self._lines: list[str] = []
+        self._size = 0
+        self._stamped = -1
+        self._stamp = ""
+        self._flusher: gevent.Greenlet[..., None] | None = None
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        line = self._encode(self._time(), event, fields)
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size > BATCH_OCTETS:
+            self.flush()
+        if self._console is not None:
+            self._console(event, fields)
+
+    def start(self) -> None:
+        """Write through every FLUSH_SECONDS from now on."""
+        if self._flusher is None:
+            self._flusher = gevent.spawn(self._run)
+
+    def flush(self) -> None:
+        if self._lines:
+            lines, self._lines, self._size = self._lines, [], 0
+            self._write(lines)
+
+    def stop(self) -> None:
+        if self._flusher is not None:
+            self._flusher.kill()
+            self._flusher = None
+        self.flush()
+
+    def _run(self) -> None:
+        while True:
+            gevent.sleep(FLUSH_SECONDS)
+            self.flush()
+
+    def _time(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._stamped:
+            self._stamped = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
+
+
+def _logfmt(stamp: str, event: str, fields: dict[str, Any]) -> str:
+    words = [f"time={stamp} event={event}"]
+    for name, value in fields.items():
+        if value is None or value == "":
+            continue
+        text = value if type(value) is str else ",".join(map(str, value)) if type(value) is list else str(value)
+        words.append(f"{name}={text}" if _PLAIN(text) else f'{name}="{_ESCAPED.sub(_escape, text)}"')
+    line = " ".join(words)
+    return line if len(line) <= RECORD_LIMIT else line[:RECORD_LIMIT] + '..."'
+
+
+def _json(stamp: str, event: str, fields: dict[str, Any]) -> str:
+    record: dict[str, Any] = {"time": stamp, "event": event}
+    record.update((name, value) for name, value in fields.items() if value is not None and value != "")
+    return msgspec.json.encode(record, enc_hook=str).decode("utf-8", "backslashreplace")
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character in '"\\':
+        return "\\" + character
+    return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character) or f"\\u{ord(character):04x}"
+
+
+def _writer(settings: LogSettings) -> Callable[[list[str]], None]:
+    if settings.to == "syslog":
+        return _syslog()
+    if settings.to == "stdout":
+        return _stream(sys.stdout.fileno())
+    os.makedirs(os.path.dirname(os.path.abspath(settings.to)), exist_ok=True)
+    return _stream(os.open(settings.to, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640))
+
+
+def _stream(descriptor: int) -> Callable[[list[str]], None]:
+    def write(lines: list[str]) -> None:
+        data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+        while data:
+            try:
+                data = data[os.write(descriptor, data) :]
+            except BlockingIOError:
+                gevent.sleep(0.01)
+
+    return write
+
+
+def _syslog() -> Callable[[list[str]], None]:
+    import syslog
+
+    syslog.openlog("smtpproxy", syslog.LOG_PID, syslog.LOG_MAIL)
+
+    def write(lines: list[str]) -> None:
+        for line in lines:
+            syslog.syslog(line)
+
+    return write

@@ -1,0 +1,53 @@
+"""Every command there is, on one screen: verb, handler, and what the loop must know before it calls it.
+
+When a verb is allowed stands in wire/order.py; which hook it runs, in its handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from smtpproxy.session import data, greeting, transaction
+from smtpproxy.wire.command import Command
+from smtpproxy.wire.reply import Reply
+
+if TYPE_CHECKING:
+    from smtpproxy.session.session import Session
+
+
+class Row(NamedTuple):
+    """``junk``: does nothing for the mail, counted against [limits] junk_commands. ``begins``: not while draining.
+
+    ``ordered``: wire/order.py says when; a command that is never there has no order.
+    """
+
+    handler: Callable[[Session, Command], Reply | None]
+    junk: bool = False
+    begins: bool = False
+    ordered: bool = True
+
+
+COMMANDS: Mapping[str, Row] = {
+    "HELO": Row(greeting.helo),
+    "EHLO": Row(greeting.ehlo),
+    "MAIL": Row(transaction.mail, begins=True),
+    "RCPT": Row(transaction.rcpt),
+    "DATA": Row(data.data),
+    "RSET": Row(transaction.rset, junk=True),
+    "NOOP": Row(greeting.noop, junk=True),
+    "VRFY": Row(greeting.vrfy, junk=True),
+    "HELP": Row(greeting.help_, junk=True),
+    "QUIT": Row(greeting.quit_),
+    "XCLIENT": Row(greeting.xclient),
+    "XFORWARD": Row(greeting.xforward),
+    "EXPN": Row(greeting.not_implemented, junk=True, ordered=False),
+    "ETRN": Row(greeting.not_implemented, junk=True, ordered=False),
+    "TURN": Row(greeting.not_implemented, junk=True, ordered=False),
+    "STARTTLS": Row(greeting.not_implemented, ordered=False),
+    "AUTH": Row(greeting.not_implemented, ordered=False),
+    "BDAT": Row(greeting.not_implemented, ordered=False),
+    "LHLO": Row(greeting.not_implemented, ordered=False),
+}
+
+UNKNOWN = Row(greeting.unknown, ordered=False)

@@ -1,0 +1,152 @@
+"""DATA (RFC 5321 4.1.1.4): read the message, ask the rules, hand it on, answer for it."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from smtpproxy.facts.mail import Mail
+from smtpproxy.message.body import Body
+from smtpproxy.message.edits import Ledger
+from smtpproxy.message.header import HeaderBlock, end_of_header
+from smtpproxy.message.trace import protocol_name, received_line
+from smtpproxy.net.connection import ConnectionLost, Expired
+from smtpproxy.session.intake import Arriving, Intake
+from smtpproxy.wire.command import Command
+from smtpproxy.wire.dots import unstuff
+from smtpproxy.wire.reply import Refusal, Reply
+
+if TYPE_CHECKING:
+    from smtpproxy.session.session import Session
+    from smtpproxy.session.transaction import Part, Transaction
+
+GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+NO_ARGUMENT = Reply(501, "5.5.4", "Syntax: DATA")
+NO_ROOM = Reply(452, "4.3.1", "Not enough room for the message now")
+
+
+def data(session: Session, command: Command) -> Reply | None:
+    if command.octets:
+        return NO_ARGUMENT
+    transaction = session.transaction
+    assert transaction is not None
+    if session.chains.on_data and (refused := session.decide(session.chains.on_data, transaction.mail)) is not None:
+        return refused
+    session.answer(GO_AHEAD)
+    intake = Intake(session.connection, session.services.limits, session.entrance.normalize)
+    try:
+        reply = _message(session, transaction, intake)
+    except Refusal as refusal:
+        reply = session.refused(refusal.reply, refusal.cause)
+    except (ConnectionLost, Expired):
+        raise
+    except Exception:
+        reply = session.our_fault()
+    if not intake.ended and not intake.drain():
+        session.closing = True
+    session.end_transaction()
+    return reply
+
+
+def _message(session: Session, transaction: Transaction, intake: Intake) -> Reply:
+    """From the first octet to the answer; raises ``Refusal`` for what is wrong with the message itself."""
+    intake.read_head()
+    body = Arriving(intake, session.connection)
+    chains = session.chains
+    ledger: Ledger | None = None
+    if chains.on_header or chains.on_message or chains.on_route:
+        ledger = Ledger(body, _header(intake))
+    refused = _ask_rules(session, transaction, ledger, body) if ledger is not None else None
+    if refused is not None:
+        return refused
+    if transaction.mail.revision and (worst := transaction.begin_again()) is not None:
+        return session.refused(worst, "a recipient was refused after rules had changed the envelope")
+    if len(transaction.parts) > 1:
+        _store(session, body)
+    if ledger is None:
+        ledger = Ledger(body, HeaderBlock(b"", b""))
+    else:
+        ledger.close()
+    parts = transaction.parts
+    reply = _hand_on(session, parts, transaction.mail, ledger.render(_received(session, transaction)))
+    _log(session, transaction, parts[-1].handoff.via, intake.size, reply)
+    return reply
+
+
+def _ask_rules(session: Session, transaction: Transaction, ledger: Ledger, body: Arriving) -> Reply | None:
+    chains, mail = session.chains, transaction.mail
+    mail.arrived(ledger, complete=False)
+    if chains.on_header and (refused := session.decide(chains.on_header, mail)) is not None:
+        return refused
+    if not (chains.on_message or chains.on_route):
+        return None
+    _store(session, body)
+    mail.arrived(ledger, complete=True)
+    if chains.on_message and (refused := session.decide(chains.on_message, mail)) is not None:
+        return refused
+    if chains.on_route:
+        return session.decide(chains.on_route, mail)
+    return None
+
+
+def _store(session: Session, body: Arriving) -> None:
+    try:
+        body.store(session.services.limits.message_memory, session.services.spool)
+    except (ConnectionLost, Expired):
+        raise
+    except OSError as error:
+        raise Refusal(NO_ROOM, str(error)) from None
+
+
+def _hand_on(session: Session, parts: list[Part], mail: Mail, body: Body) -> Reply:
+    """The durable hand-offs first, held; then the live one, whose reply decides over all of them."""
+    reply: Reply | None = None
+    for part in parts:
+        if part.outlet.live and session.connection.gone():
+            raise ConnectionLost("the client left before the message was committed")
+        reply = part.handoff.finish(mail, body)
+        if not reply.positive:
+            return reply
+    assert reply is not None
+    for part in parts:
+        part.handoff.commit()
+    session.errors = 0
+    return reply
+
+
+def _header(intake: Intake) -> HeaderBlock:
+    head = unstuff(intake.head)
+    end = end_of_header(head)
+    return HeaderBlock.parse(head[:end] if end >= 0 else head)
+
+
+def _received(session: Session, transaction: Transaction) -> bytes:
+    client, mail = session.client, transaction.mail
+    recipients = mail.recipients
+    return received_line(
+        client_name=client.name if client.name_known else None,
+        client_address=client.address,
+        helo=client.helo,
+        hostname=session.entrance.hostname,
+        protocol=protocol_name(esmtp=client.esmtp, login=client.login is not None, utf8=mail.smtputf8),
+        id=mail.id,
+        recipient=str(recipients[0]) if len(recipients) == 1 else None,
+        date=session.services.clock.date(),
+    )
+
+
+def _log(session: Session, transaction: Transaction, via: str, size: int, reply: Reply) -> None:
+    mail, client = transaction.mail, session.client
+    session.services.log(
+        "message",
+        id=mail.id,
+        client=client.address,
+        helo=client.helo,
+        **{"from": str(mail.sender)},
+        to=[str(rcpt) for rcpt in mail.recipients],
+        size=size,
+        via=via,
+        reply=str(reply),
+        ms=round((monotonic() - transaction.began) * 1000, 1),
+        rules=session.services.rules.table.hash,
+    )

@@ -1,0 +1,177 @@
+"""The beginning of a session and the commands that move no mail (RFC 5321 3.1, 4.1.1.1, 4.1.1.6 to 10), XCLIENT, XFORWARD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from smtpproxy.facts.client import Client
+from smtpproxy.scripting.runner import decide
+from smtpproxy.session.offer import Offer
+from smtpproxy.wire.address import is_helo_name
+from smtpproxy.wire.command import Command
+from smtpproxy.wire.extensions import Extensions, intersect
+from smtpproxy.wire.order import State
+from smtpproxy.wire.reply import Reply
+from smtpproxy.wire.xclient import TEMPUNAVAIL, UNAVAILABLE, parse_xclient, parse_xforward
+
+if TYPE_CHECKING:
+    from smtpproxy.session.session import Session
+
+HELO_SYNTAX = Reply(501, "5.5.4", "Syntax: HELO hostname")
+BAD_HELO = Reply(501, "5.5.2", "That is no host name or address literal")
+NOOP_OK = Reply(250, "2.0.0", "Ok")
+BYE = Reply(221, "2.0.0", "Bye")
+VRFY_SYNTAX = Reply(501, "5.5.4", "Syntax: VRFY address")
+CANNOT_VERIFY = Reply(252, "2.5.2", "Cannot VRFY a user; send some mail, I will try my best")
+HELP = Reply(214, "2.0.0", "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT", "See RFC 5321")
+NO_ARGUMENT = Reply(501, "5.5.4", "No argument is allowed here")
+NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
+UNKNOWN = Reply(500, "5.5.2", "Command not recognized")
+NOT_AUTHORIZED = Reply(550, "5.7.0", "Not authorized")
+XCLIENT_ATTRIBUTES = "NAME ADDR PORT PROTO HELO DESTADDR DESTPORT"
+XFORWARD_ATTRIBUTES = "NAME ADDR PORT PROTO HELO IDENT SOURCE"
+
+
+def welcome(session: Session) -> Reply:
+    """The greeting, or what a rule says instead: 4xx and 5xx stand for every later command too."""
+    session.state = State.CONNECTED
+    session.refresh()
+    if session.chains.on_connect:
+        session.refusal = session.decide(session.chains.on_connect, session.client)
+        if session.refusal is not None:
+            return session.refusal
+    entrance = session.entrance
+    return Reply(220, "", f"{entrance.hostname} {entrance.banner}")
+
+
+def helo(session: Session, command: Command) -> Reply:
+    return _hello(session, command, esmtp=False) or Reply(250, "", session.entrance.hostname)
+
+
+def ehlo(session: Session, command: Command) -> Reply:
+    refused = _hello(session, command, esmtp=True)
+    if refused is not None:
+        return refused
+    offer = session.offer
+    assert offer is not None
+    return offer.reply
+
+
+def _hello(session: Session, command: Command, esmtp: bool) -> Reply | None:
+    if not command.octets:
+        return HELO_SYNTAX
+    if not is_helo_name(command.octets):
+        return BAD_HELO
+    session.end_transaction()
+    client = session.client
+    name = command.argument
+    if session.chains.on_ehlo and (refused := session.decide(session.chains.on_ehlo, client, name)) is not None:
+        return refused
+    client.helo, client.esmtp = name, esmtp
+    session.offer = _offer(session)
+    session.state = State.GREETED
+    return None
+
+
+def _offer(session: Session) -> Offer:
+    """Ours, intersected with what the listener's hand-off can carry (peers.md 3.5)."""
+    entrance, services = session.entrance, session.services
+    announced = services.outlets[entrance.handoff].announced()
+    address = session.client.address
+    ours = services.offers.ours
+    if address in entrance.xclient_from or address in entrance.xforward_from:
+        ours = _trusted(session, ours)
+    elif not session.chains.on_capabilities:
+        return services.offers.get(announced, entrance.hostname)
+    offered = intersect(ours, announced)
+    if session.chains.on_capabilities:
+        editable = dict(offered)
+        decide(session.chains, session.chains.on_capabilities, session.call, session.client, editable)
+        offered = Extensions({keyword: words for keyword, words in editable.items() if keyword in offered})
+    return Offer(offered, entrance.hostname)
+
+
+def _trusted(session: Session, ours: Extensions) -> Extensions:
+    entrance, address = session.entrance, session.client.address
+    more = dict(ours)
+    if address in entrance.xclient_from:
+        more["XCLIENT"] = XCLIENT_ATTRIBUTES + (" LOGIN" if entrance.xclient_login else "")
+    if address in entrance.xforward_from:
+        more["XFORWARD"] = XFORWARD_ATTRIBUTES
+    return Extensions(more)
+
+
+# -- commands that move no mail --------------------------------------------------------------------------------------
+
+
+def noop(session: Session, command: Command) -> Reply:
+    return NOOP_OK
+
+
+def help_(session: Session, command: Command) -> Reply:
+    return HELP
+
+
+def vrfy(session: Session, command: Command) -> Reply:
+    return CANNOT_VERIFY if command.octets else VRFY_SYNTAX
+
+
+def quit_(session: Session, command: Command) -> Reply:
+    if command.octets:
+        return NO_ARGUMENT  # RFC 5321 4.1.1.10: no parameters
+    session.closing = True
+    return BYE
+
+
+def not_implemented(session: Session, command: Command) -> Reply:
+    return NOT_IMPLEMENTED
+
+
+def unknown(session: Session, command: Command) -> Reply:
+    session.unknown += 1
+    return UNKNOWN
+
+
+# -- identity taken from a server in front of us -----------------------------------------------------------------------
+
+
+def xclient(session: Session, command: Command) -> Reply:
+    """The client is another one from here on: everything begins again at the greeting (XCLIENT_README)."""
+    entrance, client = session.entrance, session.client
+    if client.address not in entrance.xclient_from:
+        return NOT_AUTHORIZED
+    said = parse_xclient(command.argument)
+    if "LOGIN" in said and not entrance.xclient_login:
+        return Reply(501, "5.5.4", "LOGIN is not taken here")
+    for handoff in session.handoffs.values():
+        handoff.close()
+    session.handoffs.clear()
+    session.offer = None
+    session.refusal = None
+    _take(client, said)
+    client.trusted = client.address in session.services.relaying.networks
+    return welcome(session)
+
+
+def _take(client: Client, said: Mapping[str, str]) -> None:
+    """HELO, PROTO and LOGIN are forgotten unless this command gives them (as in Postfix); the rest is kept."""
+    known = {name: None if value.upper() in (UNAVAILABLE, TEMPUNAVAIL) else value for name, value in said.items()}
+    client.take_identity(
+        helo=known.get("HELO") or "",
+        esmtp=known.get("PROTO") == "ESMTP",
+        login=known.get("LOGIN"),
+        address=(known["ADDR"] or "") if "ADDR" in said else None,
+        port=int(known["PORT"] or 0) if "PORT" in said else None,
+    )
+    if "NAME" in said:
+        client.take_identity(name="" if said["NAME"].upper() == TEMPUNAVAIL else known["NAME"])
+
+
+def xforward(session: Session, command: Command) -> Reply:
+    """Facts for the log and for rules; permission stays with the client that is connected (XFORWARD_README)."""
+    client = session.client
+    if client.address not in session.entrance.xforward_from:
+        return NOT_AUTHORIZED
+    client.forwarded = {**client.forwarded, **parse_xforward(command.argument)}
+    return NOOP_OK

@@ -1,0 +1,162 @@
+"""The message as it comes from the client: found its end, counted, checked, pulled by whoever wants it.
+
+Whatever is wrong with it is raised as a ``Refusal`` in the middle of a pull; ``drain`` then reads on to the end of the
+message, so that the refusal can be said and the session goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from smtpproxy.config.schema import Limits
+from smtpproxy.message.body import Body, BodyWriter, StoredBody
+from smtpproxy.message.header import end_of_header
+from smtpproxy.message.trace import count_received
+from smtpproxy.net.connection import Connection, ConnectionLost
+from smtpproxy.wire.dots import DataScanner, unstuff_chunks
+from smtpproxy.wire.reply import Refusal, Reply
+
+TOO_BIG = Reply(552, "5.3.4", "The message is larger than is taken here")
+BARE = {
+    "CR": Reply(550, "5.6.11", "The message has a CR without an LF; lines end in CR LF"),
+    "LF": Reply(550, "5.6.11", "The message has an LF without a CR; lines end in CR LF"),
+}
+HEADER_TOO_BIG = Reply(554, "5.6.0", "The header of the message is larger than is taken here")
+LINE_TOO_LONG = Reply(554, "5.6.0", "The message has a line longer than is taken here")
+LOOP = Reply(554, "5.4.6", "Too many hops: the message has been here too often")
+
+DRAIN_LIMIT = 64 << 20
+"""Octets read behind a refusal in the hope of the end of the message; past that we hang up."""
+
+
+class Intake:
+    """One DATA phase. ``head`` first, then ``rest``; or ``drain`` at any time."""
+
+    __slots__ = ("_connection", "_limits", "_line", "_scanner", "head")
+
+    def __init__(self, connection: Connection, limits: Limits, normalize: bool) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._scanner = DataScanner(normalize)
+        self._line = 0
+        self.head = b""
+        """What was read while looking for the end of the header: the whole header and what came with it, in wire form."""
+        connection.timeout = limits.timeouts.data
+
+    @property
+    def ended(self) -> bool:
+        return self._scanner.ended
+
+    @property
+    def size(self) -> int:
+        """Octets of content so far."""
+        return self._scanner.content_size
+
+    @property
+    def dotted(self) -> bool:
+        return self._scanner.dots > 0
+
+    def read_head(self) -> None:
+        """Read until the header is complete; raises ``Refusal`` for one too large, or with too many hops."""
+        limit = self._limits.header_size
+        head = self._next()
+        end = end_of_header(head)
+        while end < 0 and not self._scanner.ended:
+            if 0 < limit < len(head):
+                self.head = head
+                raise Refusal(HEADER_TOO_BIG, f"header of more than {limit} octets")
+            head += self._next()
+            end = end_of_header(head)
+        self.head = head
+        header = head[:end] if end >= 0 else head
+        if 0 < limit < len(header):
+            raise Refusal(HEADER_TOO_BIG, f"header of {len(header)} octets")
+        hops = self._limits.received
+        if hops and count_received(header) > hops:
+            raise Refusal(LOOP, f"more than {hops} Received fields")
+
+    def rest(self) -> Iterator[bytes]:
+        """The chunks behind ``head``, in wire form, as they come."""
+        while not self._scanner.ended:
+            chunk = self._next()
+            if chunk:
+                yield chunk
+
+    def drain(self) -> bool:
+        """Read to the end of the message and forget it; False when it does not end."""
+        scanner, connection = self._scanner, self._connection
+        scanner_limit = scanner.size + DRAIN_LIMIT
+        while not scanner.ended and scanner.size < scanner_limit:
+            _, rest = scanner.feed(connection.take())
+            if scanner.ended:
+                self._over(rest)
+        return scanner.ended
+
+    def _next(self) -> bytes:
+        connection, scanner, limits = self._connection, self._scanner, self._limits
+        content, rest = scanner.feed(connection.take())
+        if scanner.ended:
+            self._over(rest)
+        if scanner.bare and not scanner.normalize:
+            raise Refusal(BARE[scanner.bare], f"bare {scanner.bare} in the message")
+        if 0 < limits.message_size < scanner.size and limits.message_size < scanner.content_size:
+            raise Refusal(TOO_BIG, f"more than {limits.message_size} octets")
+        if limits.text_line_length > 0:
+            self._check_lines(content)
+        return content
+
+    def _over(self, rest: bytes) -> None:
+        """The message has ended: what came behind it are commands."""
+        self._connection.timeout = self._limits.timeouts.command
+        if rest:
+            self._connection.lines.push(rest)
+
+    def _check_lines(self, content: bytes) -> None:
+        """A line longer than a chunk shows at the chunks' ends; shorter ones than a chunk are never too long."""
+        first = content.find(b"\n")
+        self._line += len(content) if first < 0 else first
+        if self._line > self._limits.text_line_length:
+            raise Refusal(LINE_TOO_LONG, f"line of more than {self._limits.text_line_length} octets")
+        if first >= 0:
+            self._line = len(content) - content.rfind(b"\n") - 1
+
+
+class Arriving(Body):
+    """The message while it comes: pulled straight from the client, once; or stored first, and then read at will."""
+
+    __slots__ = ("_connection", "_intake", "_stored")
+
+    def __init__(self, intake: Intake, connection: Connection) -> None:
+        self.dotted = True  # nobody can know before the end
+        self._intake = intake
+        self._connection = connection
+        self._stored: StoredBody | None = None
+
+    @property
+    def size(self) -> int:
+        return self._stored.size if self._stored is not None else -1
+
+    def store(self, memory: int, folder: str | None) -> None:
+        """Read to the end, into memory or a file; raises ``Refusal``, OSError when the disk is full."""
+        intake = self._intake
+        writer = BodyWriter(memory, folder)
+        try:
+            writer.write(intake.head)
+            for chunk in intake.rest():
+                writer.write(chunk)
+            self._stored = writer.finish(intake.dotted, size=intake.size)
+        finally:
+            writer.close()
+        self.dotted = intake.dotted
+
+    def wire(self) -> Iterator[bytes]:
+        return self._stored.wire() if self._stored is not None else self._streamed()
+
+    def content(self) -> Iterator[bytes]:
+        return self._stored.content() if self._stored is not None else unstuff_chunks(self._streamed())
+
+    def _streamed(self) -> Iterator[bytes]:
+        yield self._intake.head
+        yield from self._intake.rest()
+        if self._connection.gone():
+            raise ConnectionLost("the client left before the message was committed")

@@ -1,0 +1,53 @@
+"""What EHLO offers: ours, intersected with what the next server can carry, and the MAIL and RCPT parameters that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from re import Pattern
+
+from smtpproxy.wire.extensions import MAIL_PARAMETERS, RCPT_PARAMETERS, Extensions, intersect, parameters
+
+
+class Offer:
+    """What one EHLO answer offered, ready to be said, and the parameters that MAIL and RCPT may therefore carry."""
+
+    __slots__ = ("extensions", "mail_parameters", "rcpt_parameters", "reply")
+
+    def __init__(self, extensions: Extensions, hostname: str) -> None:
+        self.extensions = extensions
+        self.reply = extensions.reply(hostname)
+        self.mail_parameters: Mapping[str, Pattern[str] | None] = parameters(extensions, MAIL_PARAMETERS)
+        self.rcpt_parameters: Mapping[str, Pattern[str] | None] = parameters(extensions, RCPT_PARAMETERS)
+
+
+class Offers:
+    """The offers that most sessions share, made once per state of the upstream."""
+
+    __slots__ = ("_made", "ours")
+
+    def __init__(self, ours: Extensions) -> None:
+        self.ours = ours
+        """What this server can do by itself."""
+        self._made: dict[str, tuple[Extensions | None, Offer]] = {}
+
+    def get(self, announced: Extensions | None, hostname: str) -> Offer:
+        """The offer in front of an upstream that announced ``announced`` (None: never learned)."""
+        known = self._made.get(hostname)
+        if known is not None and known[0] is announced:
+            return known[1]
+        offer = Offer(intersect(self.ours, announced), hostname)
+        self._made[hostname] = (announced, offer)
+        return offer
+
+
+def own_extensions(message_size: int) -> Extensions:
+    """What we do ourselves; ``message_size`` in octets, 0 for no limit (RFC 1870 4)."""
+    return Extensions(
+        {
+            "PIPELINING": "",
+            "SIZE": f"{int(message_size)}",
+            "8BITMIME": "",
+            "SMTPUTF8": "",
+            "ENHANCEDSTATUSCODES": "",
+        }
+    )

@@ -1,0 +1,73 @@
+"""The record of doors: everything that makes one run of a session differ from another comes in through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from smtpproxy.config.schema import Limits, Relaying
+from smtpproxy.dns.resolver import Resolver
+from smtpproxy.facts.client import ListenerFacts
+from smtpproxy.handoff.base import Outlet
+from smtpproxy.scripting.loader import Rules
+from smtpproxy.scripting.trace import Trace
+from smtpproxy.session.offer import Offers
+
+
+class Clock(Protocol):
+    """Time, as the rest of the house is told it."""
+
+    def monotonic(self) -> float:
+        """Seconds from some moment on, for differences."""
+
+    def date(self) -> str:
+        """Now as a header field writes it (RFC 5322 3.3)."""
+
+
+class LogLine(Protocol):
+    """One structured record: an event and its fields, in the order given."""
+
+    def __call__(self, event: str, **fields: Any) -> None: ...
+
+
+Story = Callable[[Trace, Any], None]
+"""Told the trace and the mail (or None) when a transaction is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """A listener, as its sessions see it."""
+
+    facts: ListenerFacts
+    handoff: str
+    hostname: str
+    banner: str = "ESMTP smtpproxy"
+    xclient_from: Container[str] = ()
+    xforward_from: Container[str] = ()
+    xclient_login: bool = False
+    normalize: bool = False
+    """Bare CR and LF are mended instead of refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What one generation of the configuration gives to its sessions."""
+
+    rules: Rules
+    pin: str
+    limits: Limits
+    relaying: Relaying
+    outlets: Mapping[str, Outlet]
+    offers: Offers
+    resolver: Resolver
+    clock: Clock
+    new_id: Callable[[], str]
+    log: LogLine
+    spool: str | None = None
+    """Folder for messages too large for memory; None: the system's."""
+    story: Story | None = None
+    stopping: Callable[[], bool] = lambda: False
+    """True while the server drains: sessions say 421 instead of beginning another transaction."""
+    doors: Mapping[str, Any] = field(default_factory=dict)
+    """What rules reach by name: dns, log."""

@@ -1,0 +1,236 @@
+"""The loop: line -> command -> order -> rules -> handler -> reply."""
+
+from __future__ import annotations
+
+import traceback
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from smtpproxy.facts.client import Client
+from smtpproxy.facts.mail import Mail
+from smtpproxy.handoff.base import Handoff, Outlet
+from smtpproxy.net.connection import Connection, ConnectionLost, Expired
+from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
+from smtpproxy.scripting.trace import COMMAND, REPLY, Trace
+from smtpproxy.session.commands import COMMANDS, UNKNOWN
+from smtpproxy.session.greeting import welcome
+from smtpproxy.session.offer import Offer
+from smtpproxy.session.services import Entrance, Services
+from smtpproxy.wire.command import Command, looks_like_http, looks_like_tls, parse
+from smtpproxy.wire.lines import LineFlood, LineTooLong
+from smtpproxy.wire.order import State, refuse
+from smtpproxy.wire.reply import Refusal, Reply
+
+if TYPE_CHECKING:
+    from smtpproxy.session.transaction import Transaction
+
+TOO_LONG = Reply(500, "5.5.2", "Line too long")
+TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors")
+TOO_MUCH_JUNK = Reply(421, "4.7.0", "Too many commands that do nothing")
+NOT_SMTP = Reply(421, "4.7.0", "This is an SMTP server")
+TIMEOUT = Reply(421, "4.4.2", "Timeout, closing connection")
+STOPPING = Reply(421, "4.3.2", "The server is going down, try again")
+
+
+class Session:
+    """One client, from the greeting until it leaves."""
+
+    __slots__ = (
+        "call", "chains", "client", "closing", "connection", "entrance", "errors", "handoffs", "junk", "mails",
+        "offer", "over", "refusal", "services", "state", "trace", "transaction", "unknown",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, client: Client, entrance: Entrance, services: Services) -> None:
+        self.connection = connection
+        self.client = client
+        self.entrance = entrance
+        self.services = services
+        self.chains: Chains = services.rules.table.chains_for(entrance.facts.name)
+        self.trace = Trace(client.id)
+        self.call = Call(trace=self.trace, doors=services.doors, client=client)
+        self.state = State.CONNECTED
+        self.offer: Offer | None = None
+        self.transaction: Transaction | None = None
+        self.handoffs: dict[str, Handoff] = {}
+        self.mails = 0
+        self.errors = 0
+        self.unknown = 0
+        self.junk = 0
+        self.refusal: Reply | None = None
+        """What a rule answered at on_connect: the answer to everything but QUIT (RFC 5321 3.1)."""
+        self.closing = False
+        self.over: Mail | None = None
+        """The mail whose transaction has just ended, until its story was told."""
+
+    # -- the dialogue --------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until the client leaves or is told to; never raises for anything that a client or a rule can do."""
+        CALL.set(self.call)
+        try:
+            self._converse()
+        except Expired:
+            self._last_words(TIMEOUT)
+        except ConnectionLost:
+            pass
+        except LineFlood:
+            self._last_words(TOO_LONG)
+        finally:
+            self._end()
+
+    def _converse(self) -> None:
+        self.answer(welcome(self))
+        connection = self.connection
+        if not self.closing:
+            first = connection.receive()
+            if looks_like_tls(first) or looks_like_http(first.split(b"\n", 1)[0].rstrip(b"\r")):
+                self.answer(NOT_SMTP)
+            connection.lines.feed(first)
+        while not self.closing:
+            try:
+                line = connection.read_line()
+            except LineTooLong:
+                self.answer(TOO_LONG)
+                continue
+            self._perform(line)
+        connection.flush()
+
+    def _perform(self, line: bytes) -> None:
+        try:
+            command = parse(line)
+            now = monotonic()
+            self.trace.append((COMMAND, now, now, line, None))
+            reply = self._execute(command)
+        except Refusal as refusal:
+            reply = self.refused(refusal.reply, refusal.cause)
+        except (ConnectionLost, Expired, LineFlood):
+            raise
+        except Exception:
+            reply = self.our_fault()
+        if reply is not None:
+            self.answer(reply)
+        if self.over is not None:
+            self._tell()
+
+    def _tell(self) -> None:
+        mail, self.over = self.over, None
+        if self.services.story is not None:
+            self.services.story(self.trace, mail)
+
+    def _execute(self, command: Command) -> Reply | None:
+        verb = command.verb
+        row = COMMANDS.get(verb, UNKNOWN)
+        self.refresh()
+        if self.refusal is not None and verb != "QUIT":
+            return self.refusal
+        if row.junk:
+            self.junk += 1
+            if 0 < self.services.limits.junk_commands < self.junk:
+                return TOO_MUCH_JUNK
+        if self.chains.on_command:
+            verdict = self.decide(self.chains.on_command, self.client, verb, command.argument)
+            if verdict is not None:
+                return verdict
+        if row.ordered and (out_of_order := refuse(verb, self.state)) is not None:
+            return out_of_order
+        if row.begins and self.services.stopping():
+            return STOPPING
+        return row.handler(self, command)
+
+    def answer(self, reply: Reply) -> None:
+        """Queue ``reply``; count it when it refuses, hang up when it is a 421 (RFC 5321 3.8)."""
+        self.connection.write(bytes(reply))
+        now = monotonic()
+        self.trace.append((REPLY, now, now, reply, None))
+        if reply.code >= 400:
+            self._count_error(reply)
+
+    def _count_error(self, reply: Reply) -> None:
+        self.errors += 1
+        if reply.code == 421:
+            self.closing = True
+        elif 0 < self.services.limits.errors < self.errors or 0 < self.services.limits.unknown_commands < self.unknown:
+            self.answer(TOO_MANY_ERRORS)
+
+    # -- rules ---------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take the newest rules, unless what is running now is pinned to the ones it began with."""
+        services = self.services
+        pin = services.pin
+        if pin == "hook" or (pin == "transaction" and self.transaction is None):
+            self.chains = services.rules.table.chains_for(self.entrance.facts.name)
+
+    def decide(self, chain: Chain, *arguments: object) -> Reply | None:
+        """Run a chain; the reply if it refuses. A rule's ``accept`` is of interest to those who call ``scripting`` itself."""
+        verdict = decide(self.chains, chain, self.call, *arguments)
+        if verdict is None or not verdict.refusal:
+            return None
+        reply = verdict.reply()
+        self.note_refusal(reply, f"rule {verdict.rule}:{verdict.line}" if verdict.line else f"rule {verdict.rule}")
+        if verdict.hang_up:
+            self.closing = True
+        return reply
+
+    # -- refusals ------------------------------------------------------------------------------------------------
+
+    def refused(self, reply: Reply, cause: str = "") -> Reply:
+        """Log a refusal of the core's; gives the reply back."""
+        self.note_refusal(reply, cause or "core")
+        return reply
+
+    def note_refusal(self, reply: Reply, by: str, recipient: object = None) -> None:
+        transaction = self.transaction
+        mail: Mail | None = transaction.mail if transaction is not None else None
+        fields = {"id": mail.id if mail is not None else self.client.id, "client": self.client.address, "helo": self.client.helo}
+        if mail is not None:
+            fields["from"] = str(mail.sender)
+        if recipient is not None:
+            fields["to"] = str(recipient)
+        self.services.log("refused", **fields, reply=str(reply), by=by)
+
+    def our_fault(self) -> Reply:
+        """A defect of ours: the peer is told to come back, the log where it is."""
+        reply = Reply(451, "4.3.0", f"Internal error, id {self.call.id}")
+        self.services.log("internal_error", id=self.call.id, client=self.client.address, trace=traceback.format_exc())
+        self.end_transaction()
+        return reply
+
+    def _last_words(self, reply: Reply) -> None:
+        self.connection.timeout = 1.0
+        self.answer(reply)
+
+    # -- hand-offs and transactions --------------------------------------------------------------------------------
+
+    def handoff(self, outlet: Outlet) -> Handoff:
+        """This session's use of ``outlet``, opened at the first need."""
+        handoff = self.handoffs.get(outlet.name)
+        if handoff is None:
+            handoff = self.handoffs[outlet.name] = outlet.open(self.client)
+        return handoff
+
+    def end_transaction(self) -> None:
+        """Give up what is running, if anything is: RSET, a new greeting, a refusal, a hang-up."""
+        transaction, self.transaction = self.transaction, None
+        if self.state > State.GREETED:
+            self.state = State.GREETED
+        if transaction is None:
+            return
+        transaction.abandon()
+        if self.chains.on_reset:
+            decide(self.chains, self.chains.on_reset, self.call, transaction.mail)
+        self.call.mail = None
+        self.over = transaction.mail
+
+    def _end(self) -> None:
+        try:
+            self.end_transaction()
+            if self.over is not None:
+                self._tell()
+            for handoff in self.handoffs.values():
+                handoff.close()
+            self.refresh()
+            if self.chains.on_disconnect:
+                decide(self.chains, self.chains.on_disconnect, self.call, self.client)
+        finally:
+            self.connection.finish()

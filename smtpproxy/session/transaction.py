@@ -1,0 +1,183 @@
+"""MAIL, RCPT, RSET (RFC 5321 3.3), relay permission, and which hand-off takes which recipient."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.recipient import Recipient, Sender
+from smtpproxy.handoff.base import Handoff, Outlet
+from smtpproxy.scripting.runner import decide
+from smtpproxy.wire.command import Command, check_parameters, parse_mail, parse_rcpt
+from smtpproxy.wire.order import State
+from smtpproxy.wire.reply import Refusal, Reply
+
+if TYPE_CHECKING:
+    from smtpproxy.session.session import Session
+
+SENDER_OK = Reply(250, "2.1.0", "Ok")
+RESET = Reply(250, "2.0.0", "Ok")
+NO_ARGUMENT = Reply(501, "5.5.4", "Syntax: RSET")
+TOO_BIG = Reply(552, "5.3.4", "The message is larger than is taken here")
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
+ANOTHER_TRANSACTION = Reply(452, "4.5.3", "This recipient goes another way; send it the message separately")
+NO_SUCH_HANDOFF = Reply(451, "4.3.5", "Mail for this recipient cannot be routed now")
+
+
+class Transaction:
+    """One mail on its way through a session, and the hand-offs that take part in it."""
+
+    __slots__ = ("_parts", "began", "mail", "session")
+
+    def __init__(self, session: Session, mail: Mail) -> None:
+        self.session = session
+        self.mail = mail
+        self.began = monotonic()
+        self._parts: dict[str, Part] = {}
+
+    @property
+    def parts(self) -> list[Part]:
+        """The hand-offs that took at least one recipient, the durable ones first: they hold what the live one decides."""
+        return sorted((part for part in self._parts.values() if part.recipients), key=lambda part: part.outlet.live)
+
+    def hand_over(self, rcpt: Recipient) -> Reply:
+        """Offer ``rcpt`` to its hand-off, which begins with it if it is the first one; its reply is the recipient's."""
+        session, mail = self.session, self.mail
+        name = rcpt.via or mail.via or session.entrance.handoff
+        part = self._parts.get(name)
+        if part is None:
+            outlet = session.services.outlets.get(name)
+            if outlet is None:
+                raise Refusal(NO_SUCH_HANDOFF, f"a rule chose the hand-off {name!r}, which is not configured")
+            if outlet.live and any(other.outlet.live and other.recipients for other in self._parts.values()):
+                return ANOTHER_TRANSACTION
+            self._parts[name] = part = Part(outlet, session.handoff(outlet))
+            part.refused = _refusal(part.handoff.begin(mail))
+            mail.begun = True
+        if part.refused is not None:
+            return part.refused
+        reply = part.handoff.recipient(mail, rcpt)
+        if reply.positive:
+            part.recipients.append(rcpt)
+        return reply
+
+    def begin_again(self) -> Reply | None:
+        """The envelope is another one since hand-offs began: all of it once more; a refusal of any part is returned.
+
+        Those recipients were told 250, and partial delivery is not allowed: nothing is committed then.
+        """
+        self.abandon()
+        self._parts.clear()
+        worst: Reply | None = None
+        for rcpt in list(self.mail.recipients):
+            reply = self.hand_over(rcpt)
+            if not reply.positive and (worst is None or reply.code > worst.code):
+                worst = reply
+        return worst
+
+    def abandon(self) -> None:
+        for part in self._parts.values():
+            part.handoff.abandon()
+
+
+class Part:
+    """One hand-off's share of a transaction."""
+
+    __slots__ = ("handoff", "outlet", "recipients", "refused")
+
+    def __init__(self, outlet: Outlet, handoff: Handoff) -> None:
+        self.outlet = outlet
+        self.handoff = handoff
+        self.recipients: list[Recipient] = []
+        self.refused: Reply | None = None
+        """Its answer to MAIL, when that was a refusal: the answer to every recipient (as Postfix does)."""
+
+
+def _refusal(reply: Reply | None) -> Reply | None:
+    return reply if reply is not None and not reply.positive else None
+
+
+# -- commands --------------------------------------------------------------------------------------------------------
+
+
+def mail(session: Session, command: Command) -> Reply:
+    offer = session.offer
+    assert offer is not None
+    envelope = parse_mail(command.octets, "SMTPUTF8" in offer.extensions)
+    params = envelope.params
+    if params:
+        check_parameters(params, offer.mail_parameters)
+    size = int(params.get("SIZE") or 0)
+    if 0 < (offer.extensions.size or 0) < size:
+        return session.refused(TOO_BIG, f"SIZE={size}")
+    session.mails += 1
+    mail = Mail(
+        f"{session.client.id}.{session.mails}",
+        session.client,
+        Sender(envelope.address, params),
+        params,
+    )
+    session.trace.begin()
+    session.transaction = Transaction(session, mail)
+    session.call.mail = mail
+    session.state = State.MAIL
+    if session.chains.on_mail and (refused := session.decide(session.chains.on_mail, mail, mail.sender)) is not None:
+        session.end_transaction()
+        return refused
+    return SENDER_OK
+
+
+def rcpt(session: Session, command: Command) -> Reply:
+    offer, transaction = session.offer, session.transaction
+    assert offer is not None and transaction is not None
+    mail = transaction.mail
+    envelope = parse_rcpt(command.octets, mail.smtputf8)
+    params = envelope.params
+    if params:
+        check_parameters(params, offer.rcpt_parameters)
+    if 0 < session.services.limits.recipients <= len(mail.recipients):
+        return session.refused(TOO_MANY_RECIPIENTS, "[limits] recipients")
+    rcpt = Recipient(envelope.address, params)
+    granted, text = False, ""
+    chain = session.chains.on_rcpt
+    if chain:
+        verdict = decide(session.chains, chain, session.call, mail, rcpt)
+        if verdict is not None:
+            if verdict.refusal:
+                session.closing = session.closing or verdict.hang_up
+                reply = verdict.reply()
+                session.note_refusal(reply, f"rule {verdict.rule}:{verdict.line}", rcpt)
+                return reply
+            granted, text = verdict.relay, verdict.text
+    if not (granted or _may_relay(session, rcpt)):
+        reply = Reply(554, "5.7.1", f"<{rcpt}>: Relay access denied")
+        session.note_refusal(reply, "relaying", rcpt)
+        return reply
+    reply = transaction.hand_over(rcpt)
+    if not reply.positive:
+        session.note_refusal(reply, transaction.session.entrance.handoff, rcpt)
+        return reply
+    rcpt.reply = reply
+    mail.accepted(rcpt)
+    session.state = State.RCPT
+    return Reply(250, "2.1.5", text) if text else reply
+
+
+def _may_relay(session: Session, rcpt: Recipient) -> bool:
+    """Core, whatever rules said: our domains, our clients, those who logged in, those to whom a rule granted it."""
+    relaying, client = session.services.relaying, session.client
+    return (
+        rcpt.domain in relaying.domains
+        or not rcpt.domain  # <postmaster>: RFC 5321 4.5.1
+        or client.relay
+        or client.login is not None
+        or client.trusted
+    )
+
+
+def rset(session: Session, command: Command) -> Reply:
+    if command.octets:
+        return NO_ARGUMENT
+    session.end_transaction()
+    return RESET

@@ -1,0 +1,271 @@
+"""One connection to a fake upstream: SMTP as the other side of the wire speaks it, apart from our own parser."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from smtpproxy.testing.acts import DROP, HANG, Hold
+
+if TYPE_CHECKING:
+    from smtpproxy.testing.upstream import FakeUpstream
+
+
+class Gone(Exception):
+    """The connection is over."""
+
+
+class Received:
+    """A message that was answered with 2xx: its envelope, its bytes on the wire (stuffed, without the final dot)."""
+
+    __slots__ = ("conversation", "params", "recipients", "sender", "wire", "xclient", "xforward")
+
+    def __init__(
+        self, sender: str, params: str, recipients: list[str], wire: bytes, conversation: Conversation
+    ) -> None:
+        self.sender = sender
+        self.params = params
+        self.recipients = recipients
+        self.wire = wire
+        self.conversation = conversation
+        self.xclient = dict(conversation.xclient)
+        self.xforward = dict(conversation.xforward)
+
+    @property
+    def content(self) -> bytes:
+        """The message without the dots that the wire needed (RFC 5321 4.5.2)."""
+        return (b"\r\n" + self.wire).replace(b"\r\n.", b"\r\n")[2:]
+
+    @property
+    def header(self) -> bytes:
+        """Everything before the blank line."""
+        return self.content.partition(b"\r\n\r\n")[0] + b"\r\n"
+
+    @property
+    def body(self) -> bytes:
+        """Everything after the blank line."""
+        return self.content.partition(b"\r\n\r\n")[2]
+
+
+class Conversation:
+    """What was said on one connection: `commands` as text, `wire` as it came, `reads` as it came apart.
+
+    `xclient` holds the attributes of the last XCLIENT, decoded; `xforward` those of the last XFORWARD.
+    """
+
+    def __init__(self, upstream: FakeUpstream, channel: Any) -> None:
+        self.commands: list[str] = []
+        self.messages: list[Received] = []
+        self.reads: list[bytes] = []
+        self.xclient: dict[str, str] = {}
+        self.xforward: dict[str, str] = {}
+        self.closed = False
+        self._upstream = upstream
+        self._channel = channel
+        self._buffer = b""
+        self._forget()
+        self._hello = ""
+
+    @property
+    def wire(self) -> bytes:
+        """All that came, as it came."""
+        return b"".join(self.reads)
+
+    def run(self) -> None:
+        """Talk until one side hangs up."""
+        try:
+            self._act("greeting", "", f"220 {self._upstream.hostname} ESMTP")
+            while True:
+                self._command(self._line())
+        except (Gone, OSError):
+            pass
+        finally:
+            self.hang_up()
+
+    def reset(self) -> None:
+        """Forget what was said so far, but not where the conversation stands."""
+        self.commands.clear()
+        self.messages.clear()
+        self.reads.clear()
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        self.closed = True
+        self._channel.close()
+
+    def _forget(self) -> None:
+        self._sender: str | None = None
+        self._params = ""
+        self._recipients: list[str] = []
+
+    def _command(self, line: bytes) -> None:
+        text = line.decode("utf-8", "surrogateescape")
+        self.commands.append(text)
+        verb, _, argument = text.partition(" ")
+        verb = verb.upper()
+        handlers = {
+            "EHLO": self._ehlo, "HELO": self._ehlo, "LHLO": self._ehlo, "MAIL": self._mail, "RCPT": self._rcpt,
+            "DATA": self._data, "RSET": self._rset, "QUIT": self._quit, "XCLIENT": self._xclient,
+            "XFORWARD": self._xforward, "NOOP": self._noop,
+        }  # fmt: skip
+        handlers.get(verb, self._unknown)(verb, argument)
+
+    def _unknown(self, verb: str, argument: str) -> None:
+        self._act(verb, argument, "500 5.5.1 Not known")
+
+    def _noop(self, verb: str, argument: str) -> None:
+        self._act(verb, argument, "250 2.0.0 Ok")
+
+    def _ehlo(self, verb: str, argument: str) -> None:
+        wrong = verb == "HELO" if self._upstream.lmtp else verb == "LHLO"
+        if wrong:
+            return self._unknown(verb, argument)
+        self._forget()
+        keywords = self._upstream.keywords_after_xclient if self.xclient else self._upstream.keywords
+        lines = [self._upstream.hostname, *(keywords if verb != "HELO" else [])]
+        usual = "\n".join(f"250{'-' if line is not lines[-1] else ' '}{line}" for line in lines)
+        if self._act(verb, argument, usual):
+            self._hello = argument
+
+    def _mail(self, verb: str, argument: str) -> None:
+        if not self._hello or self._sender is not None:
+            return self._send("503 5.5.1 Not now")
+        if self._act(verb, argument, "250 2.1.0 Sender ok"):
+            self._sender, self._params = _path(argument)
+
+    def _rcpt(self, verb: str, argument: str) -> None:
+        if self._sender is None:
+            return self._send("503 5.5.1 MAIL first")
+        if self._act(verb, argument, "250 2.1.5 Recipient ok"):
+            self._recipients.append(_path(argument)[0])
+
+    def _data(self, verb: str, argument: str) -> None:
+        if not self._recipients:
+            return self._send("554 5.5.1 No valid recipients")
+        if not self._act(verb, argument, "354 End with a dot"):
+            return
+        wire = self._read_message()
+        sender, recipients = self._sender or "", list(self._recipients)
+        message = Received(sender, self._params, recipients, wire, self)
+        if self._upstream.lmtp:
+            message.recipients = [
+                recipient for recipient in recipients if self._act("dot", recipient, f"250 2.1.5 <{recipient}> Saved")
+            ]
+            taken = bool(message.recipients)
+        else:
+            taken = self._act("dot", ", ".join(recipients), "250 2.0.0 Ok: taken")
+        if taken:
+            self.messages.append(message)
+        self._forget()
+        self.xforward = {}
+
+    def _rset(self, verb: str, argument: str) -> None:
+        self._forget()
+        self.xforward = {}
+        self._act(verb, argument, "250 2.0.0 Ok")
+
+    def _quit(self, verb: str, argument: str) -> None:
+        self._act(verb, argument, "221 2.0.0 Bye")
+        raise Gone
+
+    def _xclient(self, verb: str, argument: str) -> None:
+        if not self._announced("XCLIENT"):
+            return self._act_none("550 5.7.0 You are not authorised to use XCLIENT", verb, argument)
+        if self._act(verb, argument, f"220 {self._upstream.hostname} ESMTP"):
+            self.xclient = _attributes(argument)
+            self._hello = ""
+            self._forget()
+
+    def _xforward(self, verb: str, argument: str) -> None:
+        if not self._announced("XFORWARD"):
+            return self._act_none("550 5.7.0 You are not authorised to use XFORWARD", verb, argument)
+        if self._act(verb, argument, "250 2.0.0 Ok"):
+            self.xforward |= _attributes(argument)
+
+    def _announced(self, verb: str) -> bool:
+        return any(keyword.startswith(verb) for keyword in self._upstream.keywords)
+
+    def _act_none(self, usual: str, verb: str, argument: str) -> None:
+        self._act(verb, argument, usual)
+
+    def _act(self, stage: str, argument: str, usual: str) -> bool:
+        """Do what was ordered for the stage, or the usual. True when that was a positive reply."""
+        act = self._upstream.act(stage, argument)
+        while isinstance(act, Hold):
+            act.wait()
+            act = act.act
+        if act is DROP:
+            raise Gone
+        if act is HANG:
+            self._read_to_the_end()
+        if isinstance(act, bytes):
+            self._channel.sendall(act)
+            return False
+        reply = str(act or usual)
+        self._send(reply)
+        return reply[0] in "23"
+
+    def _send(self, reply: str) -> None:
+        self._channel.sendall("".join(f"{line}\r\n" for line in reply.split("\n")).encode("utf-8", "surrogateescape"))
+
+    def _read(self) -> None:
+        chunk = self._channel.recv(65536)
+        if not chunk:
+            raise Gone
+        self.reads.append(chunk)
+        self._buffer += chunk
+
+    def _read_to_the_end(self) -> None:
+        while True:
+            self._read()
+            self._buffer = b""
+
+    def _line(self) -> bytes:
+        while b"\r\n" not in self._buffer:
+            self._read()
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line
+
+    def _read_message(self) -> bytes:
+        """Everything up to CRLF.CRLF, and that only, without the dot's line."""
+        data = bytearray(b"\r\n")
+        ordered = False
+        while True:
+            start = max(0, len(data) - 4)
+            data += self._buffer
+            self._buffer = b""
+            if len(data) > 2 and not ordered:
+                ordered = True
+                self._body_act()
+            end = data.find(b"\r\n.\r\n", start)
+            if end >= 0:
+                self._buffer = bytes(data[end + 5 :])
+                return bytes(data[2 : end + 2])
+            self._read()
+
+    def _body_act(self) -> None:
+        act = self._upstream.act("body", "")
+        while isinstance(act, Hold):
+            act.wait()
+            act = act.act
+        if act is DROP:
+            raise Gone
+        if act is HANG:
+            self._read_to_the_end()
+        if act is not None:
+            self._send(str(act))
+            raise Gone
+
+
+def _path(argument: str) -> tuple[str, str]:
+    found = re.match(r"(?:FROM|TO):\s*<(.*?)>\s*(.*)$", argument, re.IGNORECASE | re.DOTALL)
+    return (found[1], found[2]) if found else (argument, "")
+
+
+def _attributes(argument: str) -> dict[str, str]:
+    pairs = (word.partition("=") for word in argument.split())
+    return {name.upper(): _xtext(value) for name, _, value in pairs}
+
+
+def _xtext(text: str) -> str:
+    return re.sub(r"\+([0-9A-Fa-f]{2})", lambda found: chr(int(found[1], 16)), text)

@@ -1,0 +1,149 @@
+"""Run one hook of one rule on fabricated facts: no server, no socket, the same loader and runner as in production."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from smtpproxy.dns.resolver import Resolver, reverse_name
+from smtpproxy.dns.zone import Zone
+from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.recipient import Recipient
+from smtpproxy.message.body import bytes_body
+from smtpproxy.message.edits import Ledger
+from smtpproxy.message.header import HeaderBlock, end_of_header
+from smtpproxy.scripting.hooks import HOOKS
+from smtpproxy.scripting.loader import Rules
+from smtpproxy.scripting.runner import CALL, Call, decide
+from smtpproxy.scripting.trace import Trace
+from smtpproxy.scripting.verdict import Verdict
+from smtpproxy.wire.address import Address, parse_address
+
+LISTENER = "test"
+
+
+class RuleBroken(AssertionError):
+    """The rule did not load; str() says file, line and why."""
+
+
+class Outcome:
+    """What became of a call: the verdict (None: continue), the facts as the rule left them, what it logged.
+
+    A rule that failed has its declared verdict, and a record "rule_failed" in `logged` says how.
+    """
+
+    __slots__ = ("client", "logged", "mail", "verdict")
+
+    def __init__(
+        self, verdict: Verdict | None, client: Client, mail: Mail, logged: list[tuple[str, dict[str, Any]]]
+    ) -> None:
+        self.verdict = verdict
+        self.client = client
+        self.mail = mail
+        self.logged = logged
+
+    @property
+    def reply(self) -> str:
+        """The refusal as the client reads it, "550 5.1.1 No such user"; "" when the rule did not refuse."""
+        return str(self.verdict.reply()) if self.verdict is not None and self.verdict.refusal else ""
+
+    @property
+    def message(self) -> bytes:
+        """The message with the rule's edits."""
+        return self.mail.raw()
+
+
+def run_rule(
+    rule: Path | str,
+    hook: str,
+    *,
+    language: str = "py",
+    settings: Mapping[str, Any] | None = None,
+    zone: Resolver | None = None,
+    client: Mapping[str, Any] | None = None,
+    sender: str = "sender@client.example",
+    recipients: Sequence[str] = ("recipient@example.com",),
+    message: bytes = b"",
+    **arguments: Any,
+) -> Outcome:
+    """Load a rule (a file, or its source in `language`) and call a hook of it.
+
+    `client` sets attributes of the client (address, name, helo, login, relay ...). on_rcpt is called with the last of
+    `recipients`, those before it count as accepted. `message` has CRLF line ends and is there for the hooks that may
+    see it. `arguments` gives what else a hook is called with: name, login, offer, verb, argument, verdict, reply.
+    Raises RuleBroken when the rule does not load, LookupError when it has no such hook.
+    """
+    logged: list[tuple[str, dict[str, Any]]] = []
+    doors: dict[str, Any] = {"dns": zone or Zone(), "log": lambda event, **fields: logged.append((event, fields))}
+    facts = fabricate(doors["dns"], hook, client or {}, sender, recipients, message)
+    with _file(rule, language) as path:
+        rules = Rules(
+            path.parent, {path.stem: settings or {}}, {LISTENER: [path.stem]}, log=doors["log"], doors=doors
+        )
+        rules.load()
+        rules.budget.start()
+        try:
+            chains = _chains(rules, path, hook)
+            call = Call(trace=Trace("test"), doors=doors, client=facts["client"], mail=facts["mail"])
+            known = {**facts, **arguments}
+            verdict = decide(chains, chains.by_name[hook], call, *(known[name] for name in HOOKS[hook].arguments))
+        finally:
+            rules.stop()
+            CALL.set(None)  # type: ignore[arg-type]
+    return Outcome(verdict, facts["client"], facts["mail"], logged)
+
+
+def _chains(rules: Rules, path: Path, hook: str) -> Any:
+    broken = [str(problem) for problem in rules.table.problems if problem.file in (path.name, "")]
+    if broken:
+        raise RuleBroken("\n".join(broken))
+    chains = rules.table.chains[LISTENER]
+    if not chains.by_name.get(hook):
+        raise LookupError(f"{path.name} has no {hook}")
+    return chains
+
+
+@contextmanager
+def _file(rule: Path | str, language: str) -> Iterator[Path]:
+    if isinstance(rule, Path):
+        yield rule
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"rule.{language}"
+        path.write_text(rule, "utf-8")
+        yield path
+
+
+def fabricate(
+    resolver: Resolver, hook: str, client: Mapping[str, Any], sender: str, recipients: Sequence[str], message: bytes
+) -> dict[str, Any]:
+    """The facts that hooks are called with, by the names of their arguments."""
+    peer = _client(resolver, client)
+    mail = Mail("test.1", peer, parse_address(sender) if sender else Address("", "", ""))
+    parties = [Recipient(parse_address(recipient)) for recipient in recipients]
+    for accepted in parties[:-1] if hook in ("on_rcpt", "watch_rcpt") else parties:
+        mail.accepted(accepted)
+    moment = hook.partition("_")[2]
+    if moment in ("header", "message", "route", "reset", "deny", "refused"):
+        mail.arrived(_ledger(message), complete=moment != "header")
+    return {"client": peer, "mail": mail, "sender": mail.sender, "rcpt": parties[-1] if parties else None}
+
+
+def _client(resolver: Resolver, attributes: Mapping[str, Any]) -> Client:
+    given = {"address": "192.0.2.1", "port": 4711, "helo": "client.example", "esmtp": True, **attributes}
+    listener = ListenerFacts(LISTENER, "127.0.0.1", 25, "mx.example.com")
+    client = Client("test", given.pop("address"), given.pop("port"), listener, lambda it: reverse_name(resolver, it))
+    identity = {name: given.pop(name) for name in ("name", "helo", "login", "esmtp") if name in given}
+    client.take_identity(**identity)
+    for name, value in given.items():
+        setattr(client, name, value)
+    return client
+
+
+def _ledger(message: bytes) -> Ledger:
+    end = end_of_header(message)
+    return Ledger(bytes_body(message), HeaderBlock.parse(message if end < 0 else message[:end]))

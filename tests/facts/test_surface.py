@@ -1,0 +1,38 @@
+"""The table of what rules can reach says what is there, and nothing else."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+import pytest
+
+from smtpproxy.facts.surface import SURFACE, FactMissing, names
+
+LUA_KEYWORDS = re.compile(
+    "and|break|do|else|elseif|end|false|for|function|goto|if|in|local|nil|not|or|repeat|return|then|true|until|while"
+)
+
+
+@pytest.mark.parametrize("kind", SURFACE, ids=lambda kind: kind.__name__)
+def test_every_name_is_there_and_a_keyword_of_neither_language(kind: type) -> None:
+    surface = SURFACE[kind]
+    assert set(surface) == {"read", "write", "call"}
+    for name in names(kind):
+        assert hasattr(kind, name), name
+        assert not keyword.iskeyword(name)
+        assert not LUA_KEYWORDS.fullmatch(name)
+    assert surface["write"] <= surface["read"]
+    assert not surface["read"] & surface["call"]
+
+
+@pytest.mark.parametrize("kind", SURFACE, ids=lambda kind: kind.__name__)
+def test_what_is_called_is_callable_and_what_is_read_is_not(kind: type) -> None:
+    for name in SURFACE[kind]["call"]:
+        assert callable(getattr(kind, name)), name
+    for name in SURFACE[kind]["read"]:
+        assert not callable(getattr(kind, name)), name
+
+
+def test_a_missing_fact_is_an_attribute_error() -> None:
+    assert issubclass(FactMissing, AttributeError)

@@ -1,0 +1,108 @@
+"""Rules in Lua come the same way: loaded, saved, broken, told."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from smtpproxy.dns.zone import Zone
+from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.mail import Mail
+from smtpproxy.message.body import bytes_body
+from smtpproxy.message.edits import Ledger
+from smtpproxy.message.header import HeaderBlock
+from smtpproxy.scripting.table import describe
+from smtpproxy.wire.address import parse_address
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+NO = 'function on_command(client, verb, argument) return deny("{0}", {{code = "550 5.1.1"}}) end\n'
+
+
+def say(scripts: Any) -> str:
+    return str(scripts.ask("on_command", None, "VRFY", "x") or "continue")
+
+
+def test_a_lua_rule_is_live_and_live_again_on_save(scripts: Any) -> None:
+    scripts.write("10-a.lua", NO.format("one"))
+    assert scripts.load().problems == ()
+    assert say(scripts) == "deny 550 5.1.1 one"
+    assert scripts.save("10-a.lua", NO.format("two")).live == ("10-a",)
+    assert say(scripts) == "deny 550 5.1.1 two"
+    scripts.refresh()
+    (row,) = describe(scripts.rules.table)
+    assert (row.hook, row.rule, row.file) == ("on_command", "10-a", "10-a.lua")
+
+
+def test_both_languages_stand_in_one_chain(scripts: Any) -> None:
+    scripts.write("20-b.lua", NO.format("lua"))
+    scripts.write("10-a.py", "def on_command(client, verb, argument): pass")
+    scripts.write("30-c.py", "def on_command(client, verb, argument): 1/0")
+    scripts.load()
+    assert say(scripts) == "deny 550 5.1.1 lua"
+
+
+def test_a_broken_save_keeps_the_last_good_version(scripts: Any) -> None:
+    scripts.write("a.lua", NO.format("one"))
+    scripts.load()
+    (problem,) = scripts.save("a.lua", "function on_command(\n").problems
+    assert problem.at == "a.lua:2"
+    assert problem.kept
+    assert say(scripts) == "deny 550 5.1.1 one"
+    scripts.restart()
+    scripts.load()
+    assert say(scripts) == "deny 550 5.1.1 one"
+
+
+def test_unknown_hooks_are_refused(scripts: Any) -> None:
+    scripts.write("a.lua", "function on_rctp(mail, rcpt) end")
+    (problem,) = scripts.load().problems
+    assert 'did you mean "on_rcpt"?' in problem.text
+
+
+def test_settings_come_from_the_configuration(scripts: Any) -> None:
+    scripts.restart({"a": {"word": "told"}})
+    scripts.write("a.lua", 'settings = {word = "x"}\nfunction on_command(c, v, a) return deny(settings.word) end')
+    scripts.load()
+    assert say(scripts) == "deny 550 5.7.1 told"
+    assert scripts.rules.table.rules[0].settings.word == "told"
+
+
+def test_a_failure_is_told_like_any_other(scripts: Any) -> None:
+    scripts.write("a.lua", 'on_error = "deny"\nfunction on_command(client, verb, argument)\n  error("bad one")\nend')
+    scripts.load()
+    assert say(scripts) == "deny 550 5.7.1 Refused: a rule failed, id s1"
+    (record,) = scripts.logged("rule_failed")
+    assert (record["at"], record["error"], record["verdict"]) == ("a.lua:3", "LuaError: bad one", "deny")
+
+
+def test_doors(scripts: Any) -> None:
+    scripts.doors["dns"] = Zone({"a.example": {"A": ["192.0.2.1"], "MX": [[10, "mx.example"]]}})
+    scripts.write(
+        "a.lua",
+        'function on_command(client, verb, argument)\n  log.info("asked", {n = 1})\n'
+        '  return deny(dns.a("a.example")[1] .. " " .. dns.mx("a.example")[1][2])\nend',
+    )
+    scripts.load()
+    assert say(scripts) == "deny 550 5.7.1 192.0.2.1 mx.example"
+    assert scripts.logged("rule") == [{"n": 1, "level": "info", "rule": "a", "id": "s1", "text": "asked"}]
+
+
+def test_on_load_and_on_unload(scripts: Any) -> None:
+    scripts.write("a.lua", 'function on_load() log.info("load") end\nfunction on_unload() log.info("unload") end')
+    scripts.load()
+    scripts.rules.stop()
+    assert [fields["text"] for fields in scripts.logged("rule")] == ["load", "unload"]
+
+
+def test_the_rules_that_make_run_loads(scripts: Any) -> None:
+    for path in SCRIPTS.glob("[0-9]*"):
+        shutil.copy(path, scripts.folder)
+    assert scripts.load().problems == ()
+    assert scripts.rcpt(parse_address("nobody@example.com")) == "deny 550 5.1.1 Nobody is not here"
+    assert scripts.rcpt(parse_address("you@example.com")) == "continue"
+    raw = b"Subject: Urgent: lunch\r\n\r\n"
+    mail = Mail("s1.1", Client("s1", "192.0.2.1", 25, ListenerFacts("mx", hostname="here")), parse_address("a@example.com"))
+    mail.arrived(Ledger(bytes_body(raw), HeaderBlock.parse(raw)), complete=True)
+    assert scripts.ask("on_message", mail) is None
+    assert list(mail.header) == [("Subject", "[!] Urgent: lunch"), ("X-Seen-By", "here")]

@@ -1,0 +1,119 @@
+"""Rules that look on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import gevent.event
+import pytest
+
+from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.recipient import Recipient
+from smtpproxy.message.body import bytes_body
+from smtpproxy.message.edits import Ledger, LedgerClosed
+from smtpproxy.message.header import HeaderBlock
+from smtpproxy.scripting.observers import observe
+from smtpproxy.scripting.snapshot import freeze
+from smtpproxy.wire.address import parse_address
+
+
+def mail_of(sender: str = "a@example.com") -> Mail:
+    client = Client("s1", "192.0.2.1", 25, ListenerFacts("mx"), lookup=lambda address: 1 / 0)
+    mail = Mail("s1.1", client, parse_address(sender))
+    mail.recipients.append(Recipient(parse_address("b@example.com")))
+    raw = b"Subject: one\r\n\r\n"
+    mail.arrived(Ledger(bytes_body(raw + b"text\r\n"), HeaderBlock.parse(raw)), complete=True)
+    return mail
+
+
+def test_nobody_looks_on(scripts: Any) -> None:
+    scripts.load(a="def on_rcpt(mail, rcpt): pass")
+    observe(scripts.chains, "watch_message", scripts.call, mail_of())
+    assert not scripts.rules.observers.waiting
+
+
+def test_they_run_later_and_in_the_background(scripts: Any) -> None:
+    scripts.load(a="from smtpproxy.script import log\ndef watch_message(mail): log.info(mail.header['Subject'])")
+    observe(scripts.chains, "watch_message", scripts.call, mail_of())
+    assert not scripts.logged("rule")
+    scripts.rules.start()
+    gevent.idle()
+    scripts.rules.stop()
+    assert [fields["text"] for fields in scripts.logged("rule")] == ["one"]
+
+
+def test_they_see_what_was(scripts: Any) -> None:
+    scripts.load(
+        a="from smtpproxy.script import log\ndef watch_message(mail):\n"
+        "    log.info(f'{mail.sender} {len(mail.recipients)} {mail.notes.x} {mail.via} {mail.client.name} {len(mail.results)}')"
+    )
+    mail = mail_of()
+    mail.notes.x = 1
+    mail.results.add("test")
+    observe(scripts.chains, "watch_message", scripts.call, mail)
+    mail.notes.x = 2
+    mail.via = "elsewhere"
+    mail.results.add("another")
+    mail.recipients.clear()
+    scripts.rules.observers.drain()
+    assert scripts.logged("rule")[0]["text"] == "a@example.com 1 1 None None 1"
+
+
+def test_what_they_change_reaches_nobody() -> None:
+    mail = mail_of()
+    frozen = freeze(mail)
+    frozen.via = "elsewhere"
+    frozen.notes.x = 1
+    frozen.client.relay = True
+    frozen.recipients[0].via = "elsewhere"
+    with pytest.raises(LedgerClosed):
+        frozen.header["Subject"] = "two"
+    assert (mail.via, mail.notes.x, mail.client.relay, mail.recipients[0].via) == (None, None, False, None)
+    mail.header["Subject"] = "two"
+    assert frozen.header["Subject"] == "one"
+
+
+def test_other_values_stay_as_they_are() -> None:
+    assert freeze("VRFY") == "VRFY"
+
+
+def test_a_failure_is_logged_and_the_next_one_runs(scripts: Any) -> None:
+    scripts.load(
+        a="def watch_message(mail): 1/0",
+        b="from smtpproxy.script import log\ndef watch_message(mail): log.info('seen')",
+    )
+    observe(scripts.chains, "watch_message", scripts.call, None)
+    scripts.rules.observers.drain()
+    assert scripts.logged("rule_failed")[0]["verdict"] == "continue"
+    assert scripts.logged("rule")
+
+
+def test_what_cannot_be_frozen_is_dropped_and_told(scripts: Any) -> None:
+    scripts.load(a="def watch_message(mail): pass")
+    mail = mail_of()
+    mail.recipients.append(None)  # type: ignore[arg-type]
+    mail.ledger = object()  # type: ignore[assignment]
+    observe(scripts.chains, "watch_message", scripts.call, mail)
+    assert scripts.rules.observers.dropped == 1
+    assert scripts.logged("watch_failed")
+
+
+def test_a_full_queue_drops_and_counts(scripts: Any) -> None:
+    scripts.load(a="def watch_message(mail): pass")
+    observers = scripts.rules.observers
+    observers.limit = 2
+    for _ in range(5):
+        observe(scripts.chains, "watch_message", scripts.call, None)
+    assert (len(observers.waiting), observers.dropped) == (2, 3)
+
+
+def test_they_cannot_delay(scripts: Any) -> None:
+    scripts.load(a="import gevent.event\ndef watch_message(mail): gevent.event.Event().wait()")
+    scripts.rules.start()
+    observe(scripts.chains, "watch_message", scripts.call, None)
+    gevent.idle()
+    observe(scripts.chains, "watch_message", scripts.call, None)
+    assert scripts.rules.observers.waiting
+    scripts.rules.stop()

@@ -46,7 +46,7 @@ def rules(config: Config) -> tuple[list[str], list[str]]:
     folder = config.scripts.folder
     listeners = {name: listener.rules for name, listener in config.listener.items()}
     handoffs = {name: handoff.kind for name, handoff in config.handoff.items()}
-    loader = Rules(folder, config.rule, listeners, log=lambda *_, **__: None, handoffs=handoffs)
+    loader = Rules(folder, config.rule, listeners, log=lambda *_, **__: None, handoffs=handoffs, live=False)
     try:
         report = loader.load()
     except (FolderRefused, OSError) as wrong:

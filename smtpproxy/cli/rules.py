@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
         log=lambda *_, **__: None,
         handoffs={name: handoff.kind for name, handoff in config.handoff.items()},
         data=config.data,
+        live=False,
     )
     try:
         report = rules.load()

@@ -11,7 +11,7 @@ from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Refusal, Reply
-from smtpproxy.wire.xclient import Identity, xclient_commands, xforward_commands
+from smtpproxy.wire.xclient import UNAVAILABLE, Identity, xclient_commands, xforward_commands
 
 IDENTITY_REFUSED = Reply(451, "4.7.1", "The next server cannot be told who you are; try again later")
 
@@ -48,8 +48,24 @@ def forward_commands(client: Client, mail: Mail, extensions: Extensions) -> list
     announced = extensions.get("XFORWARD")
     if announced is None:
         raise Refusal(IDENTITY_REFUSED, "the upstream does not offer XFORWARD to us")
-    commands = xforward_commands(_identity(client, announced, mail.id), announced)
+    identity = _forwarded(client, mail.id) if client.forwarded else _identity(client, announced, mail.id)
+    commands = xforward_commands(identity, announced)
     return [command.removesuffix(b"\r\n") for command in commands]
+
+
+def _forwarded(client: Client, ident: str) -> Identity:
+    """What the server in front of us said of its client goes on as it came; what it left out is unknown."""
+    said = {name: value for name, value in client.forwarded.items() if value.upper() != UNAVAILABLE}
+    return Identity(
+        address=said.get("ADDR", ""),
+        port=int(said.get("PORT", 0)),
+        name=said.get("NAME"),
+        helo=said.get("HELO", ""),
+        esmtp=said.get("PROTO") == "ESMTP",
+        login=None,
+        ident=said.get("IDENT", ident),
+        source="LOCAL" if said.get("SOURCE") == "LOCAL" else "REMOTE",
+    )
 
 
 def _identity(client: Client, announced: str, ident: str = "") -> Identity:

@@ -64,7 +64,7 @@ function M.serve(limit, fact, edit, call, ask, take, plain, text, length, items,
   local index, n = yield()
   while true do
     cur = lane
-    lane.thread, lane.left, lane.reg = lane.main, BUDGET, {}
+    lane.thread, lane.left, lane.reg, lane.depth = lane.main, BUDGET, {}, 0
     lane.since, lane.tripped, lane.frames, lane.answered = nil, nil, nil, nil
     local hook = hooks[index]
     lane.hook, lane.name = hook.run, hook.name
@@ -76,7 +76,7 @@ end
 
 function M.load(f)                   -- run the file's own code, metered; nil, or message, frames, tripped
   local co = create(f)
-  local lane = { reg = {}, left = BUDGET, main = co, thread = co, loading = true }
+  local lane = { reg = {}, left = BUDGET, depth = 0, main = co, thread = co, loading = true }
   cur = lane
   sethook(co, tick, "", STEP)
   local ok, message = resume(co)
@@ -109,5 +109,5 @@ function M.hook(index, name, f)
 end
 
 M.make_room, M.raise, M.charge, M.settle, M.flatten, M.inflate = make_room, raise, charge, settle, flatten, inflate
-M.verdict, M.coroutine, M.sets, M.lists, M.handle = verdict, cor, sets, lists, handle
+M.pcall, M.verdict, M.coroutine, M.sets, M.lists, M.handle = guarded, verdict, cor, sets, lists, handle
 return M

@@ -1,9 +1,10 @@
 -- string.find, match, gmatch and gsub that cannot hold the process.
 --
--- Lua's own matcher is one C call that no meter sees, and it backtracks: a quantifier costs up to the text's length for
--- every way of matching what stands before it, "?" doubles, and a pattern without "^" is tried at every place. Where the
--- product is small Lua's matcher runs, and its time is charged. Else the matcher below does, which pays for each step:
--- same results, slower, stopped in time. A malformed pattern is an error in both, whatever the text.
+-- Lua's own matcher is one C call that no meter sees, and it backtracks: a quantifier costs up to the longest run of its
+-- class in the text for every way of matching what stands before it, "?" doubles, and a pattern without "^" is tried at
+-- every place where it can begin. Where the product is small Lua's matcher runs, and its time is charged. Else the
+-- matcher below does, which pays for each step: same results, slower, stopped in time. A malformed pattern is an error
+-- in both, whatever the text.
 --
 -- A pattern is compiled into items: { kind, class, rep, ... }. The class of a single character is matched by Lua's own
 -- matcher, anchored, which is linear.
@@ -12,7 +13,7 @@ local runtime = ...
 local raise, charge, settle = runtime.raise, runtime.charge, runtime.settle
 local find, match, gmatch, gsub = string.find, string.match, string.gmatch, string.gsub
 local byte, sub, tostring, type = string.byte, string.sub, tostring, type
-local concat, unpack, clock = table.concat, table.unpack, os.clock
+local concat, unpack, clock, ipairs = table.concat, table.unpack, os.clock, ipairs
 
 local MOST, QUICK = 1e7, 1e4         -- steps: above MOST our matcher, above QUICK by the clock
 local STEP = 12                      -- instructions that one step of ours is charged as
@@ -43,6 +44,7 @@ end
 
 local function single(class, rep)
   local literal = #class == 1 and class ~= "." and class or match(class, "^%%(%W)$")
+  if literal then class = gsub(literal, "%p", "%%%0") end
   return { kind = SINGLE, rep = rep, class = class, once = "^" .. class, run = "^" .. class .. "*", any = class == ".",
     byte = literal and byte(literal), text = literal }
 end
@@ -76,7 +78,7 @@ local function length_for(steps, weight, power)
 end
 
 local function compile(p, anchors)
-  local items, i, loops, doubles = {}, 1, 0, 0
+  local items, i, loops, loop_classes, doubles = {}, 1, 0, {}, 0
   local anchored = anchors and sub(p, 1, 1) == "^"
   if anchored then i = 2 end
   while i <= #p do
@@ -84,15 +86,49 @@ local function compile(p, anchors)
     items[#items + 1], i = item(p, i)
     local last = items[#items]
     if last.rep == "?" then doubles = doubles + 1
-    elseif last.rep or last.kind == BALANCE or last.kind == BACK then loops = loops + 1 end
+    elseif last.rep or last.kind == BALANCE or last.kind == BACK then
+      loops = loops + 1
+      loop_classes[loops] = last.class or "."
+    end
   end
   local power, weight = loops + (anchored and 0 or 1), 2 ^ doubles * (1 + #p // 64)
   local first = 1
   while items[first] and (items[first].kind == OPEN or items[first].kind == PLACE) do first = first + 1 end
   first = items[first]
   local certain = first and first.kind == SINGLE and (not first.rep or first.rep == "+") and first
-  return { items = items, anchored = anchored, first = certain, plain = not find(p, SPECIAL),
+  return { items = items, anchored = anchored, first = certain, plain = not find(p, SPECIAL), loops = loop_classes, weight = weight,
     most = length_for(MOST, weight, power), quick = length_for(QUICK, weight, power) }
+end
+
+local function longest_run(s, class, enough)
+  local most = 0
+  for first, behind in gmatch(s, "()" .. class .. "+()") do
+    charge(1)
+    if behind - first > most then
+      most = behind - first
+      if most >= enough then break end
+    end
+  end
+  return most
+end
+
+local function cheap(compiled, s)    -- with the runs that this text has: Lua's own matcher will do
+  local steps = compiled.weight
+  if compiled.first and not compiled.anchored then
+    local _, places = gsub(s, compiled.first.class, "")
+    steps = steps * (places + 1)
+  elseif not compiled.anchored then steps = steps * (#s + 1) end
+  for _, class in ipairs(compiled.loops) do
+    if steps > MOST then return false end
+    steps = steps * (1 + longest_run(s, class, MOST / steps))
+  end
+  return steps <= MOST
+end
+
+local function own_will_do(compiled, s)
+  if #s <= compiled.most then return true end
+  local since = clock()
+  return settle(since, cheap(compiled, s))
 end
 
 local function cache(anchors)
@@ -282,7 +318,7 @@ local function found(own, with_places)
     if plain and with_places then return settle(clock(), own(s, p, init, plain)) end
     local compiled = anchoring(p)
     if #s <= compiled.quick then return own(s, p, init, plain) end
-    if #s <= compiled.most or compiled.plain then return settle(clock(), own(s, p, init, plain)) end
+    if compiled.plain or own_will_do(compiled, s) then return settle(clock(), own(s, p, init, plain)) end
     local m = matcher(compiled, s)
     local first, last = search(m, start(s, init))
     if not first then return nil end
@@ -296,7 +332,7 @@ local function all(s, p)             -- an iterator over the captures of each ma
   if type(s) ~= "string" or type(p) ~= "string" then return gmatch(s, p) end
   local compiled = unanchoring(p)
   if #s <= compiled.quick then return gmatch(s, p) end
-  if #s <= compiled.most then
+  if own_will_do(compiled, s) then
     local own = gmatch(s, p)
     return function() return settle(clock(), own()) end
   end
@@ -337,7 +373,7 @@ local function replace(s, p, replacement, most)
   if type(s) ~= "string" or type(p) ~= "string" or not usable then return gsub(s, p, replacement, most) end
   local compiled = anchoring(p)
   if #s <= compiled.quick then return gsub(s, p, replacement, most) end
-  if #s <= compiled.most then return settle(clock(), gsub(s, p, replacement, most)) end
+  if own_will_do(compiled, s) then return settle(clock(), gsub(s, p, replacement, most)) end
   local m, pieces, copied, at, behind, n = matcher(compiled, s), {}, 1, 1, nil, 0
   while not most or n < most do
     local first, last = search(m, at, behind)

@@ -21,7 +21,8 @@ local pack, unpack, concat, sub = table.pack, table.unpack, table.concat, string
 local clock, count = os.clock, collectgarbage
 
 local MOST_VALUES, MOST_SETTINGS, MOST_DEPTH = 500, 50000, 8
-local PER_SECOND = 100000000         -- instructions that a second of C code is charged as
+local MOST_CAUGHT = 100
+local PER_SECOND = 10000000          -- instructions that a second of C code is charged as
 local SLACK = 512                    -- KB kept free for what the host hands over unasked
 local SCALAR = { ["nil"] = true, boolean = true, number = true, string = true }
 local soft = LIMIT - SLACK           -- KB in use up to which the host may hand over small things
@@ -83,6 +84,21 @@ local function make_room(kb)
   count("collect")
   charge(BUDGET // 20)
   if count("count") + kb >= soft then raise("not enough memory") end
+end
+
+-- What pcall catches, Lua unwinds in time that grows with the whole depth: nested without end, it would take minutes.
+local function caught(lane, depth, ...)
+  lane.depth = depth
+  if lane.tripped then over() end
+  return ...
+end
+
+local function guarded(f, ...)       -- pcall
+  local lane = cur
+  local depth = lane.depth
+  if depth == MOST_CAUGHT then raise("pcall nested too deep") end
+  lane.depth = depth + 1
+  return caught(lane, depth, pcall(f, ...))
 end
 
 -- Values that go out ------------------------------------------------------------------------------------------------
@@ -182,7 +198,7 @@ local function await(lane, thread)   -- the question is laid down: to the driver
   return v, id, note
 end
 
-local function pass_up(lane, co, outer, ...)  -- results of resume(co): door questions go up to the driver, answers down
+local function pass_up(lane, co, outer, depth, ...)  -- results of resume(co): door questions go up to the driver, answers down
   local r = pack(...)
   while r[1] and r[2] == DOOR do
     lane.thread = outer
@@ -190,7 +206,7 @@ local function pass_up(lane, co, outer, ...)  -- results of resume(co): door que
     lane.thread, lane.answered = co, true
     r = pack(resume(co, v, id, note))
   end
-  cur.thread, cur.answered = outer, nil
+  cur.thread, cur.answered, cur.depth = outer, nil, depth
   return unpack(r, 1, r.n)
 end
 
@@ -206,7 +222,7 @@ function cor.resume(co, ...)
   local lane = cur
   local outer = lane.thread
   lane.thread, lane.answered = co, nil
-  return pass_up(lane, co, outer, resume(co, ...))
+  return pass_up(lane, co, outer, lane.depth, resume(co, ...))
 end
 
 local function unwrap(ok, ...)

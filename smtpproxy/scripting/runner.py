@@ -103,7 +103,7 @@ class Chains:
 
     # fmt: off
     __slots__ = (
-        "by_name", "held", "listener", "log", "observers", "on_auth", "on_bounced", "on_capabilities", "on_command",
+        "by_name", "held", "listener", "log", "observed", "observers", "on_auth", "on_bounced", "on_capabilities", "on_command",
         "on_connect", "on_data", "on_deferred", "on_deliver", "on_delivered", "on_deny", "on_disconnect", "on_ehlo",
         "on_header", "on_mail", "on_message", "on_rcpt", "on_reset", "on_route", "on_starttls", "running",
     )
@@ -125,6 +125,7 @@ class Chains:
         self.log = log
         self.held = held
         self.observers = observers
+        self.observed = any(name.startswith("watch_") for name in by_name)
         chain = by_name.get
         self.on_connect: Chain = chain("on_connect", ())
         self.on_ehlo: Chain = chain("on_ehlo", ())

@@ -102,6 +102,8 @@ class Worker:
             raise Refused(str(error)) from None
         for problem in report.problems:
             self._notify(str(problem))
+        if self.path is not None and any(problem.kept == "" for problem in report.problems):
+            raise Refused("a rule cannot run and no earlier version of it is known: mail would pass without it")
         raise_file_limit()
         opened = self._open(self.config)
         self._learn()

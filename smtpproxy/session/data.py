@@ -32,6 +32,7 @@ def data(session: Session, command: Command) -> Reply | None:
     assert transaction is not None
     if session.chains.on_data and (refused := session.decide(session.chains.on_data, transaction.mail)) is not None:
         return refused
+    session.watch("watch_data", transaction.mail)
     session.answer(GO_AHEAD)
     intake = Intake(session.connection, session.services.limits, session.entrance.normalize)
     try:
@@ -69,6 +70,12 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
         ledger.close()
     parts = transaction.parts
     reply = _hand_on(session, parts, transaction.mail, ledger.render(_received(session, transaction)))
+    if reply.positive:
+        transaction.committed = True
+        session.errors = 0
+        session.watch("watch_message", transaction.mail)
+    else:
+        session.watch("watch_refused", session.client, transaction.mail, reply)
     _log(session, transaction, parts[-1].handoff.via, intake.size, reply)
     return reply
 
@@ -110,7 +117,6 @@ def _hand_on(session: Session, parts: list[Part], mail: Mail, body: Body) -> Rep
     assert reply is not None
     for part in parts:
         part.handoff.commit()
-    session.errors = 0
     return reply
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from smtpproxy.facts.client import Client
-from smtpproxy.scripting.runner import decide
 from smtpproxy.session.offer import Offer
 from smtpproxy.wire.address import is_helo_name
 from smtpproxy.wire.command import Command
@@ -41,6 +40,7 @@ def welcome(session: Session) -> Reply:
         session.refusal = session.decide(session.chains.on_connect, session.client)
         if session.refusal is not None:
             return session.refusal
+    session.watch("watch_connect", session.client)
     entrance = session.entrance
     return Reply(220, "", f"{entrance.hostname} {entrance.banner}")
 
@@ -68,14 +68,16 @@ def _hello(session: Session, command: Command, esmtp: bool) -> Reply | None:
     name = command.argument
     if session.chains.on_ehlo and (refused := session.decide(session.chains.on_ehlo, client, name)) is not None:
         return refused
+    if (refused := _make_offer(session)) is not None:
+        return refused
     client.helo, client.esmtp = name, esmtp
-    session.offer = _offer(session)
     session.state = State.GREETED
+    session.watch("watch_ehlo", client, name)
     return None
 
 
-def _offer(session: Session) -> Offer:
-    """Ours, intersected with what the listener's hand-off can carry (peers.md 3.5)."""
+def _make_offer(session: Session) -> Reply | None:
+    """Ours, intersected with what the listener's hand-off can carry; a rule may take away of it, or refuse."""
     entrance, services = session.entrance, session.services
     announced = services.outlets[entrance.handoff].announced()
     address = session.client.address
@@ -83,13 +85,16 @@ def _offer(session: Session) -> Offer:
     if address in entrance.xclient_from or address in entrance.xforward_from:
         ours = _trusted(session, ours)
     elif not session.chains.on_capabilities:
-        return services.offers.get(announced, entrance.hostname)
+        session.offer = services.offers.get(announced, entrance.hostname)
+        return None
     offered = intersect(ours, announced)
     if session.chains.on_capabilities:
         editable = dict(offered)
-        decide(session.chains, session.chains.on_capabilities, session.call, session.client, editable)
+        if (refused := session.decide(session.chains.on_capabilities, session.client, editable)) is not None:
+            return refused
         offered = Extensions({keyword: words for keyword, words in editable.items() if keyword in offered})
-    return Offer(offered, entrance.hostname)
+    session.offer = Offer(offered, entrance.hostname)
+    return None
 
 
 def _trusted(session: Session, ours: Extensions) -> Extensions:
@@ -169,7 +174,7 @@ def _take(client: Client, said: Mapping[str, str]) -> None:
 
 
 def xforward(session: Session, command: Command) -> Reply:
-    """Facts for the log and for rules; permission stays with the client that is connected (XFORWARD_README)."""
+    """Facts about the next mail for the log and for rules; permission stays with the client that is connected."""
     client = session.client
     if client.address not in session.entrance.xforward_from:
         return NOT_AUTHORIZED

@@ -10,8 +10,10 @@ from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.net.connection import Connection, ConnectionLost, Expired
+from smtpproxy.scripting.observers import observe
 from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
 from smtpproxy.scripting.trace import COMMAND, REPLY, Trace
+from smtpproxy.scripting.verdict import Verdict
 from smtpproxy.session.commands import COMMANDS, UNKNOWN
 from smtpproxy.session.greeting import welcome
 from smtpproxy.session.offer import Offer
@@ -127,6 +129,8 @@ class Session:
             self.junk += 1
             if 0 < self.services.limits.junk_commands < self.junk:
                 return TOO_MUCH_JUNK
+        if self.chains.observed:
+            self.watch("watch_command", self.client, verb, command.argument)
         if self.chains.on_command:
             verdict = self.decide(self.chains.on_command, self.client, verb, command.argument)
             if verdict is not None:
@@ -167,16 +171,27 @@ class Session:
         if verdict is None or not verdict.refusal:
             return None
         reply = verdict.reply()
-        self.note_refusal(reply, f"rule {verdict.rule}:{verdict.line}" if verdict.line else f"rule {verdict.rule}")
+        self.note_verdict(verdict, reply)
+        return reply
+
+    def note_verdict(self, verdict: Verdict, reply: Reply, recipient: object = None) -> None:
+        """A rule refused: log it, tell those who look on, hang up if it said so."""
+        self.note_refusal(reply, f"rule {verdict.rule}:{verdict.line}" if verdict.line else f"rule {verdict.rule}", recipient)
+        self.watch("watch_deny", self.client, self.call.mail, verdict)
         if verdict.hang_up:
             self.closing = True
-        return reply
+
+    def watch(self, hook: str, *arguments: object) -> None:
+        """Tell those who look on; they run in the background, after the reply."""
+        if self.chains.observed:
+            observe(self.chains, hook, self.call, *arguments)
 
     # -- refusals ------------------------------------------------------------------------------------------------
 
-    def refused(self, reply: Reply, cause: str = "") -> Reply:
-        """Log a refusal of the core's; gives the reply back."""
-        self.note_refusal(reply, cause or "core")
+    def refused(self, reply: Reply, cause: str = "", recipient: object = None) -> Reply:
+        """Log a refusal of the core's or the upstream's and tell those who look on; gives the reply back."""
+        self.note_refusal(reply, cause or "core", recipient)
+        self.watch("watch_refused", self.client, self.call.mail, reply)
         return reply
 
     def note_refusal(self, reply: Reply, by: str, recipient: object = None) -> None:
@@ -214,11 +229,15 @@ class Session:
         transaction, self.transaction = self.transaction, None
         if self.state > State.GREETED:
             self.state = State.GREETED
+        if self.client.forwarded:
+            self.client.forwarded = {}  # it spoke of this mail only
         if transaction is None:
             return
         transaction.abandon()
-        if self.chains.on_reset:
-            decide(self.chains, self.chains.on_reset, self.call, transaction.mail)
+        if not transaction.committed:
+            if self.chains.on_reset:
+                decide(self.chains, self.chains.on_reset, self.call, transaction.mail)
+            self.watch("watch_reset", transaction.mail)
         self.call.mail = None
         self.over = transaction.mail
 
@@ -232,5 +251,6 @@ class Session:
             self.refresh()
             if self.chains.on_disconnect:
                 decide(self.chains, self.chains.on_disconnect, self.call, self.client)
+            self.watch("watch_disconnect", self.client)
         finally:
             self.connection.finish()

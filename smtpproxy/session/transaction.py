@@ -28,12 +28,13 @@ NO_SUCH_HANDOFF = Reply(451, "4.3.5", "Mail for this recipient cannot be routed 
 class Transaction:
     """One mail on its way through a session, and the hand-offs that take part in it."""
 
-    __slots__ = ("_parts", "began", "mail", "session")
+    __slots__ = ("_parts", "began", "committed", "mail", "session")
 
     def __init__(self, session: Session, mail: Mail) -> None:
         self.session = session
         self.mail = mail
         self.began = monotonic()
+        self.committed = False
         self._parts: dict[str, Part] = {}
 
     @property
@@ -125,6 +126,7 @@ def mail(session: Session, command: Command) -> Reply:
     if session.chains.on_mail and (refused := session.decide(session.chains.on_mail, mail, mail.sender)) is not None:
         session.end_transaction()
         return refused
+    session.watch("watch_mail", mail, mail.sender)
     return SENDER_OK
 
 
@@ -145,22 +147,19 @@ def rcpt(session: Session, command: Command) -> Reply:
         verdict = decide(session.chains, chain, session.call, mail, rcpt)
         if verdict is not None:
             if verdict.refusal:
-                session.closing = session.closing or verdict.hang_up
                 reply = verdict.reply()
-                session.note_refusal(reply, f"rule {verdict.rule}:{verdict.line}", rcpt)
+                session.note_verdict(verdict, reply, rcpt)
                 return reply
             granted, text = verdict.relay, verdict.text
     if not (granted or _may_relay(session, rcpt)):
-        reply = Reply(554, "5.7.1", f"<{rcpt}>: Relay access denied")
-        session.note_refusal(reply, "relaying", rcpt)
-        return reply
+        return session.refused(Reply(554, "5.7.1", f"<{rcpt}>: Relay access denied"), "relaying", rcpt)
     reply = transaction.hand_over(rcpt)
     if not reply.positive:
-        session.note_refusal(reply, transaction.session.entrance.handoff, rcpt)
-        return reply
+        return session.refused(reply, "hand-off", rcpt)
     rcpt.reply = reply
     mail.accepted(rcpt)
     session.state = State.RCPT
+    session.watch("watch_rcpt", mail, rcpt)
     return Reply(250, "2.1.5", text) if text else reply
 
 

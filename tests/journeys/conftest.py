@@ -212,6 +212,8 @@ class Postfix(Daemon):
             "smtpd_peername_lookup": "no",
             "smtpd_client_connection_count_limit": "0",
             "in_flow_delay": "0",
+            "smtpd_error_sleep_time": "0",
+            "max_idle": "1s",
         }
 
     def command(self) -> list[str]:
@@ -228,7 +230,7 @@ class Postfix(Daemon):
         """An orderly stop: the sessions there are come to their end, later ones are put off, then all is stopped."""
         assert self.process is not None
         master = self.process.pid
-        self._write_settings({**self._settings, "smtpd_client_restrictions": "defer"})
+        self._write_settings({**self._settings, "smtpd_client_restrictions": "defer", "max_use": "1"})
         reloads = self.log.count("reload -- ")
         self.process.send_signal(signal.SIGHUP)
         until(lambda: self.log.count("reload -- ") > reloads, 10.0, "the reload")

@@ -24,6 +24,10 @@ from smtpproxy.scripting.lua import LuaError, LuaRule
 from smtpproxy.wire.address import parse_address
 
 
+class Watched(Client):
+    """One that a weak reference can be made to."""
+
+
 def load(text: str, **doors: Callable[..., Any]) -> LuaRule:
     return LuaRule(text.encode(), "a", "a.lua", {}, doors)
 
@@ -46,7 +50,7 @@ def test_an_error_of_a_door_has_the_scripts_line_and_can_be_caught() -> None:
 
     rule = load(
         """function on_load()
-             local ok, err = pcall(door, 'caught')
+             local ok, err = pcall(function() return door('caught') .. '' end)
              told(err)
              door('open')
            end""",
@@ -55,7 +59,7 @@ def test_an_error_of_a_door_has_the_scripts_line_and_can_be_caught() -> None:
     )
     with pytest.raises(LuaError) as caught:
         rule.hooks["on_load"]()
-    assert told == ["a.lua:2: door: KeyError: 'caught'"] or told == ["door: KeyError: 'caught'"]
+    assert told == ["a.lua:2: door: KeyError: 'caught'"]
     assert str(caught.value) == "a.lua:4: door: KeyError: 'open'"
 
 
@@ -83,12 +87,18 @@ def test_a_call_that_is_killed_at_a_door_is_gone_and_nothing_else(kill: type[Bas
         wait=Event().wait,
         say=reached.append,
     )
-    stuck = gevent.spawn(rule.hooks["on_ehlo"], None, "a")
+    ended: list[BaseException] = []
+
+    def session() -> None:
+        try:
+            rule.hooks["on_ehlo"](None, "a")
+        except BaseException as error:
+            ended.append(error)
+
+    stuck = gevent.spawn(session)
     gevent.idle()
-    with pytest.raises(kill):
-        stuck.throw(kill())
-        stuck.get(block=False)
-        raise stuck.value
+    stuck.kill(kill)
+    assert [type(error) for error in ended] == [kill]
     assert not reached
     assert rule.hooks["on_load"]().text == "alive"  # type: ignore[union-attr]
 
@@ -162,7 +172,7 @@ def test_a_version_that_nobody_uses_is_freed() -> None:
     door = Door()
     gone = weakref.ref(door)
     rule = load("function on_ehlo(client, name) kept = client return deny(door()) end", door=door)
-    client = Client("s1", "192.0.2.1", 25, ListenerFacts("mx"))
+    client = Watched("s1", "192.0.2.1", 25, ListenerFacts("mx"))
     rule.hooks["on_ehlo"](client, "x")
     held = weakref.ref(client)
     del client
@@ -243,9 +253,8 @@ class Crowd:
     def check(self, mail: Mail, verdict: Any) -> None:
         n = mail.id[1:]
         wanted = f"s{n}|u1@d{n}.example|1u02u13u2" + f"d{n}.example" * 3 + "|truetruefalse"
-        error = f"users.broken: LookupError: {mail.id}"
-        got = (verdict.text, mail.notes.name, mail.notes.error.split(": ", 1)[-1] if mail.notes.error.startswith("a.lua") else mail.notes.error)
-        if got == (wanted, f"host-{mail.client.address}", error) and verdict.code == 550:
+        got = (verdict.text, mail.notes.name, mail.notes.error)
+        if got == (wanted, f"host-{mail.client.address}", f"a.lua:11: users.broken: LookupError: {mail.id}"):
             self.right += 1
         else:
             self.wrong.append((str(got), wanted))

@@ -78,11 +78,11 @@ def test_metatables_of_ours_are_hidden(expression: str) -> None:
         ("coroutine.yield(1)", "coroutine.yield outside of a coroutine"),
         ("coroutine.yield(0, 'dns.mx')", "coroutine.yield outside of a coroutine"),
         ("table.sort({3, 2, 1}, function() door() return true end)", "a door cannot be asked inside"),
-        ("return ('abc'):gsub('.', function() return door() end)", "a door cannot be asked inside"),
+        ("local x = ('abc'):gsub('.', function() return door() end)", "a door cannot be asked inside"),
         ("return dns.mxx('a')", 'dns has no "mxx"; did you mean "mx"?'),
         ("door(table.unpack({}, 1, 1000))", "too many values"),
         ("door(function() end)", "a function cannot be given to door"),
-        ("return table.unpack({}, 1, 1e7)", "too many elements"),
+        ("local x = table.unpack({}, 1, 1e7)", "too many elements"),
         ("table.move({}, 1, 1e9, 2)", "too many elements"),
         ("table.insert(setmetatable({}, {__len = function() return 1e9 end}), 1, 1)", "too many elements"),
         ("table.sort(setmetatable({}, {__len = function() return 1e9 end}))", "too many elements"),
@@ -120,7 +120,7 @@ def test_a_script_that_breaks_the_library_breaks_itself_only() -> None:
 
 
 def test_an_untouched_runtime_is_given_to_each_version() -> None:
-    run("", "string.rep = nil getmetatable('').__index = nil" if False else "string.rep = nil")
+    run("", "string.rep = nil")
     assert text("('x'):rep(2)") == "xx"
 
 
@@ -136,6 +136,7 @@ LOOPS = [
     "coroutine.wrap(function() while true do end end)()",
     "while true do pcall(coroutine.wrap(function() while true do end end)) end",
     "local function f() pcall(f) pcall(f) end f()",
+    "local function f(n) if n > 0 then return 1 + f(n - 1) end while true do pcall(error) end end f(100000)",
     "local t = setmetatable({}, {}) getmetatable(t).__index = function(t, k) while true do end end return t.x",
     "local t = setmetatable({}, {__tostring = function() while true do end end}) return tostring(t)",
     "local t = setmetatable({}, {__close = function() while true do end end}) local x <close> = t",
@@ -159,7 +160,7 @@ LOOPS = [
 
 @pytest.mark.parametrize("body", LOOPS)
 def test_a_loop_ends_by_the_budget(body: str) -> None:
-    hook = load(f"{body}\nreturn accept()", "function on_load() return deny('alive') end")
+    hook = load(body)
     client = Client("s1", "192.0.2.1", 25, ListenerFacts("mx"))
     began = time.process_time()
     with pytest.raises(LuaTimeout, match="over its CPU budget"):
@@ -220,11 +221,11 @@ def test_memory_has_an_end_and_the_process_lives(body: str, top: str) -> None:
 
 
 def test_memory_of_one_call_is_free_for_the_next() -> None:
-    hook = load("local s = ('x'):rep(9000000) return deny(#s)")
+    hook = load("local s = ('x'):rep(5000000) return deny(#s)")
     for _ in range(20):
-        assert hook(Client("s1", "192.0.2.1", 25, ListenerFacts("mx"))).text == "9000000"
+        assert hook(Client("s1", "192.0.2.1", 25, ListenerFacts("mx"))).text == "5000000"
 
 
 def test_a_file_that_fills_the_memory_is_not_loaded() -> None:
     with pytest.raises(LuaError, match="not enough memory"):
-        load("", "t = {} for i = 1, 1e6 do t[i] = ('x'):rep(10000) .. i end")
+        load("", "t = ('x'):rep(20000000)")

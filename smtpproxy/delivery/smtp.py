@@ -154,7 +154,7 @@ class SmtpClient:
 
     def end_of_data(self) -> Reply:
         """The dot and its reply (of the first recipient, for LMTP)."""
-        self.connection.write(b".\r\n")
+        self.send(b".")
         return self.final_reply()
 
     def final_reply(self) -> Reply:

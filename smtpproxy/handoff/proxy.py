@@ -16,7 +16,9 @@ from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.handoff.identity import IDENTITY_REFUSED, forward_commands, introduce, own_connection
 from smtpproxy.handoff.needs import mail_command, unmet
+from smtpproxy.handoff.tap import Tap
 from smtpproxy.message.body import Body
+from smtpproxy.scripting.runner import CALL
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Refusal, Reply
 
@@ -192,6 +194,8 @@ class Proxy:
         upstream, smtp = pool.take(fresh=fresh or identity is not None)
         self._link = _Link(upstream, smtp, identity)
         self.via = str(upstream)
+        if (call := CALL.get(None)) is not None:
+            smtp.tap = Tap(call.trace)
         if identity is not None:
             introduce(self._client, smtp, self.via)
         return smtp
@@ -258,6 +262,7 @@ class Proxy:
         link.smtp.uses += 1
         if link.identity is None:
             self._link = None
+            link.smtp.tap = None
             self._outlet.pool.keep(link.upstream, link.smtp)
 
     def _drop(self) -> None:

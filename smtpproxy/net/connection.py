@@ -109,6 +109,10 @@ class Connection:
 
     # -- writing -----------------------------------------------------------------------------------------------
 
+    def interrupt(self, error: BaseException) -> None:
+        """Have whoever waits on this connection get ``error`` instead; nothing happens when nobody waits."""
+        self._deadline.interrupt(error)
+
     def write(self, data: bytes) -> None:
         """Queue ``data`` for the next ``flush`` or wait."""
         self._out.append(data)

@@ -37,6 +37,12 @@ class Deadline:
     def disarm(self) -> None:
         self._waiting = None
 
+    def interrupt(self, error: BaseException) -> None:
+        """End the wait with ``error``, if there is one; called from another greenlet."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._loop.run_callback(waiting.throw, error)
+
     def close(self) -> None:
         """Give the timer back to the loop; ``arm`` makes a new one."""
         self._waiting = None

@@ -3,7 +3,7 @@
 local special
 
 local function wrap(id)
-  local reg = cur.reg
+  local reg = cur.reg                -- by number the handle, by handle the number
   local h = reg[id]
   if not h then
     h = setmetatable({}, handle)
@@ -21,7 +21,7 @@ end
 local methods = setmetatable({}, { __index = function(t, name)
   local function method(self, ...)
     local lane = cur
-    local id = self ~= nil and lane.reg[self]
+    local id = type(self) == "table" and lane.reg[self]
     if not id then
       if rawmeta(self) == handle then gone() end
       raise('methods take a colon: "object:' .. name .. '(...)"')

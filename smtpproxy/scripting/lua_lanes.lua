@@ -50,7 +50,7 @@ local function ended(lane, ok, v)    -- () nothing, (id) a handle, (false, text,
   end
   if not ok then return yield(false, type(v) == "string" and v or "not enough memory", lane.frames or "", false) end
   if v == nil then return yield() end
-  if reg[v] then return yield(reg[v]) end
+  if type(v) == "table" and reg[v] then return yield(reg[v]) end
   return yield(false, lane.name .. " returned a " .. type(v) .. ", not a verdict", "", false)
 end
 

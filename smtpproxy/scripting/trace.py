@@ -98,9 +98,12 @@ def _told(trace: Trace, events: Iterable[Event]) -> Iterable[str]:
         yield from (f"{'':13}{line}" for line in more)
 
 
+def _text(line: str | bytes) -> str:
+    return line.decode("utf-8", "backslashreplace") if isinstance(line, bytes) else line
+
+
 def _command(line: bytes | str, _answer: object) -> list[str]:
-    if isinstance(line, bytes):
-        line = line.decode("utf-8", "backslashreplace")
+    line = _text(line)
     verb, _, argument = line.partition(" ")
     if verb.upper() == "AUTH":
         line = f"{verb} {argument.split(' ')[0]} ..." if argument else verb
@@ -126,7 +129,7 @@ _WORDS: dict[int, Callable[[Any, Any], list[str]]] = {
     HOOK: _hook,
     FAILURE: _failure,
     REPLY: lambda reply, _: [f"reply     {reply}"],
-    UPSTREAM: lambda command, reply: [f"upstream  {command} -> {reply}"],
+    UPSTREAM: lambda command, reply: [f"upstream  {_text(command)} -> {reply}"],
     DOOR: lambda question, answer: [f"asked     {question} -> {answer}"],
     EDIT: lambda text, _: [f"edit      {text}"],
     NOTE: lambda text, _: [f"note      {text}"],

@@ -24,15 +24,14 @@ from smtpproxy.session.services import Entrance, LogLine, Services, Story
 
 def rules(config: Config, log: LogLine, doors: dict[str, Any]) -> Rules:
     """The rules of ``config``, not loaded yet."""
-    return Rules(
-        config.scripts.folder,
-        config.rule,
-        {name: listener.rules for name, listener in config.listener.items()},
-        log=log,
-        handoffs={name: handoff.kind for name, handoff in config.handoff.items()},
-        doors=doors,
-        data=config.data,
-    )
+    listeners, handoffs = around_rules(config)
+    return Rules(config.scripts.folder, config.rule, listeners, log=log, handoffs=handoffs, doors=doors, data=config.data)
+
+
+def around_rules(config: Config) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """What rules must know of the rest: which of them run at which listener, and the kinds of the hand-offs."""
+    listeners = {name: listener.rules for name, listener in config.listener.items()}
+    return listeners, {name: handoff.kind for name, handoff in config.handoff.items()}
 
 
 def services(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import traceback
 from collections.abc import Callable
 
 from smtpproxy.config.schema import Limits
@@ -66,7 +67,7 @@ class Admission:
 class Listener:
     """One bound socket of a [listener.NAME]; ``current`` gives the newest configuration's entrance and services."""
 
-    __slots__ = ("_acceptor", "_admission", "_current", "address")
+    __slots__ = ("_acceptor", "_admission", "_current", "address", "sessions")
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Listener:
         self._admission = admission
         self._current = current
         self._acceptor = Acceptor(sock, self._serve, pool)
+        self.sessions: set[Session] = set()
 
     def start(self) -> None:
         self._acceptor.start()
@@ -96,11 +98,16 @@ class Listener:
             connection.write(bytes(TOO_MANY))
             connection.finish()
             return
+        client = Client(services.new_id(), address, peer[1], entrance.facts, _lookup(services))
+        client.trusted = address in services.relaying.networks
+        session = Session(connection, client, entrance, services)
+        self.sessions.add(session)
         try:
-            client = Client(services.new_id(), address, peer[1], entrance.facts, _lookup(services))
-            client.trusted = address in services.relaying.networks
-            Session(connection, client, entrance, services).run()
+            session.run()
+        except Exception:
+            services.log("internal_error", level="error", id=client.id, client=address, trace=traceback.format_exc())
         finally:
+            self.sessions.discard(session)
             self._admission.leave(address)
             connection.close()
 

@@ -27,12 +27,14 @@ from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.server.learned import Learned
 from smtpproxy.server.listeners import Admission, Listener, bind
 from smtpproxy.server.logs import Log
+from smtpproxy.server.settings import SettingsWatch
 from smtpproxy.session.services import Entrance, Services, Story
 
 LEARN_SECONDS = 1.0
 """How long the start waits for upstreams to say what they offer, before the first client is let in."""
 
 IDLE_SWEEP = 5.0
+SETTINGS_POLL = 0.3
 
 
 class Refused(Exception):
@@ -86,10 +88,9 @@ class Worker:
         gevent.signal_handler(signal.SIGTERM, self._stop.set)
         gevent.signal_handler(signal.SIGINT, self._stop.set)
         gevent.signal_handler(signal.SIGHUP, self._reload.set)
-        reloader = gevent.spawn(self._reload_when_told)
-        sweeper = gevent.spawn(self._sweep)
+        helpers = [gevent.spawn(task) for task in (self._reload_when_told, self._watch_settings, self._sweep)]
         self._stop.wait()
-        gevent.killall([reloader, sweeper])
+        gevent.killall(helpers)
         self.drain()
         return 0
 
@@ -117,6 +118,8 @@ class Worker:
         self.stopping = True
         for listener in self._listeners.values():
             listener.close()
+            for session in list(listener.sessions):
+                session.stop()
         self._listeners.clear()
         end = self.clock.monotonic() + self.config.limits.timeouts.drain
         while self.pool.busy and self.clock.monotonic() < end:
@@ -151,11 +154,7 @@ class Worker:
         old = self._outlets
         self.config = config
         self._services = self._generation(config)
-        self.rules.configure(
-            config.rule,
-            {name: listener.rules for name, listener in config.listener.items()},
-            {name: handoff.kind for name, handoff in config.handoff.items()},
-        )
+        self.rules.configure(config.rule, *build.around_rules(config))
         self.rules.refresh()
         for outlet in old.values():
             if isinstance(outlet, ProxyOutlet):
@@ -219,6 +218,24 @@ class Worker:
             self._reload.wait()
             self._reload.clear()
             self.reload()
+
+    def _watch_settings(self) -> None:
+        """[rule.NAME] tables are live on save; everything else waits for SIGHUP."""
+        if self.path is None:
+            return
+        watch = SettingsWatch(self.path, self.config.rule)
+        while True:
+            gevent.sleep(SETTINGS_POLL)
+            try:
+                settings = watch.changed()
+            except ConfigErrors as errors:
+                self.log("settings_refused", level="error", error=str(errors))
+                self._notify(f"the configuration has mistakes, the old settings of rules stay:\n{errors}")
+                continue
+            if settings is not None:
+                self.rules.configure(settings, *build.around_rules(self.config))
+                self.rules.refresh()
+                self.log("settings_live", rules=sorted(settings))
 
     def _sweep(self) -> None:
         while True:

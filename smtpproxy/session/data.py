@@ -11,6 +11,7 @@ from smtpproxy.message.edits import Ledger
 from smtpproxy.message.header import HeaderBlock, end_of_header
 from smtpproxy.message.trace import protocol_name, received_line
 from smtpproxy.net.connection import ConnectionLost, Expired
+from smtpproxy.scripting.trace import EDIT
 from smtpproxy.session.intake import Arriving, Intake
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.dots import unstuff
@@ -67,6 +68,7 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     if ledger is None:
         ledger = Ledger(body, HeaderBlock(b"", b""))
     else:
+        _trace_edits(session, ledger)
         ledger.close()
     parts = transaction.parts
     reply = _hand_on(session, parts, transaction.mail, ledger.render(_received(session, transaction)))
@@ -94,6 +96,12 @@ def _ask_rules(session: Session, transaction: Transaction, ledger: Ledger, body:
     if chains.on_route:
         return session.decide(chains.on_route, mail)
     return None
+
+
+def _trace_edits(session: Session, ledger: Ledger) -> None:
+    now = monotonic()
+    for op in ledger.ops:
+        session.trace.append((EDIT, now, now, op, None))
 
 
 def _store(session: Session, body: Arriving) -> None:

@@ -34,6 +34,10 @@ TIMEOUT = Reply(421, "4.4.2", "Timeout, closing connection")
 STOPPING = Reply(421, "4.3.2", "The server is going down, try again")
 
 
+class Stopping(Exception):
+    """The server goes down while the client is idle."""
+
+
 class Session:
     """One client, from the greeting until it leaves."""
 
@@ -73,12 +77,19 @@ class Session:
             self._converse()
         except Expired:
             self._last_words(TIMEOUT)
+        except Stopping:
+            self._last_words(STOPPING)
         except ConnectionLost:
             pass
         except LineFlood:
             self._last_words(TOO_LONG)
         finally:
             self._end()
+
+    def stop(self) -> None:
+        """The server goes down: an idle client is told so now, a busy one at its next transaction (RFC 5321 3.8)."""
+        if self.transaction is None:
+            self.connection.interrupt(Stopping())
 
     def _converse(self) -> None:
         self.answer(welcome(self))
@@ -105,7 +116,7 @@ class Session:
             reply = self._execute(command)
         except Refusal as refusal:
             reply = self.refused(refusal.reply, refusal.cause)
-        except (ConnectionLost, Expired, LineFlood):
+        except (ConnectionLost, Expired, LineFlood, Stopping):
             raise
         except Exception:
             reply = self.our_fault()
@@ -197,7 +208,8 @@ class Session:
     def note_refusal(self, reply: Reply, by: str, recipient: object = None) -> None:
         transaction = self.transaction
         mail: Mail | None = transaction.mail if transaction is not None else None
-        fields = {"id": mail.id if mail is not None else self.client.id, "client": self.client.address, "helo": self.client.helo}
+        client = self.client
+        fields = {"id": mail.id if mail is not None else client.id, "client": client.address, "helo": client.helo}
         if mail is not None:
             fields["from"] = str(mail.sender)
         if recipient is not None:
@@ -207,7 +219,7 @@ class Session:
     def our_fault(self) -> Reply:
         """A defect of ours: the peer is told to come back, the log where it is."""
         reply = Reply(451, "4.3.0", f"Internal error, id {self.call.id}")
-        self.services.log("internal_error", id=self.call.id, client=self.client.address, trace=traceback.format_exc())
+        self.services.log("internal_error", level="error", id=self.call.id, client=self.client.address, trace=traceback.format_exc())
         self.end_transaction()
         return reply
 

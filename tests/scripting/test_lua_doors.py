@@ -150,7 +150,10 @@ def test_a_coroutine_that_waits_for_another_call_is_refused_to_this_one() -> Non
 
 
 def test_a_coroutine_may_live_longer_than_its_call() -> None:
-    rule = load("gen = coroutine.wrap(function() for i = 1, 9 do coroutine.yield(door(i)) end end) function on_load() return deny(gen()) end", door=lambda i: i * 10)
+    rule = load(
+        "gen = coroutine.wrap(function() for i = 1, 9 do coroutine.yield(door(i)) end end) function on_load() return deny(gen()) end",
+        door=lambda i: i * 10,
+    )
     assert [rule.hooks["on_load"]().text for _ in range(3)] == ["10", "20", "30"]  # type: ignore[union-attr]
 
 
@@ -205,7 +208,9 @@ GREENLETS, CALLS = 500, 20
 
 
 def a_mail(number: int, lookup: Callable[[str], tuple[str | None, bool]]) -> Mail:
-    mail = Mail(f"m{number}", Client(f"s{number}", f"10.0.0.{number % 250}", 25, ListenerFacts("mx"), lookup), parse_address("a@b.c"))
+    mail = Mail(
+        f"m{number}", Client(f"s{number}", f"10.0.0.{number % 250}", 25, ListenerFacts("mx"), lookup), parse_address("a@b.c")
+    )
     mail.recipients.extend(Recipient(parse_address(f"u{i}@d{number}.example")) for i in range(3))
     mail.arrived(Ledger(bytes_body(RAW), HeaderBlock.parse(RAW)), True)
     mail.header["Subject"] = f"s{number}"
@@ -240,7 +245,9 @@ class Crowd:
         for call in range(CALLS):
             mail = a_mail(number * 100 + call, self.lookup)
             doomed = self.random.random() < 0.05
-            timeout = gevent.Timeout(self.random.random() * 0.01, RuleTimeout()) if doomed else SimpleNamespace(close=lambda: None)
+            timeout = (
+                gevent.Timeout(self.random.random() * 0.01, RuleTimeout()) if doomed else SimpleNamespace(close=lambda: None)
+            )
             if doomed:
                 timeout.start()
             try:

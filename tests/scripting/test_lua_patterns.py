@@ -70,7 +70,9 @@ def a_pattern(source: random.Random) -> str:
 def test_the_metered_matcher_gives_what_luas_own_gives() -> None:
     """Both over random patterns and texts, with ours forced to do all the work."""
     text = (Path(lua.__file__).parent / "lua_patterns.lua").read_text()
-    forced = text.replace("MOST, QUICK = 1e7, 1e4", "MOST, QUICK = 0, 0").replace("math.huge", "-1").replace("compiled.plain or ", "")
+    forced = (
+        text.replace("MOST, QUICK = 1e7, 1e4", "MOST, QUICK = 0, 0").replace("math.huge", "-1").replace("compiled.plain or ", "")
+    )
     assert forced.count("-1") > text.count("-1")
     runtime = cast(Any, lupa.LuaRuntime)(encoding="latin-1", unpack_returned_tuples=True)
     compare = runtime.execute(COMPARE, forced.replace("<= compiled.", "< compiled.").replace("steps <= MOST", "false"))

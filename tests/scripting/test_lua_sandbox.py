@@ -96,7 +96,9 @@ def test_what_is_refused(body: str, told: str) -> None:
     assert caught.value.at == "a.lua:3"
 
 
-@pytest.mark.parametrize("top", ["x = dns.mx('a')", "pcall(dns.mx, 'a') y = dns.mx('a')", "v = deny('x')", "coroutine.yield()", "while true do end"])
+@pytest.mark.parametrize(
+    "top", ["x = dns.mx('a')", "pcall(dns.mx, 'a') y = dns.mx('a')", "v = deny('x')", "coroutine.yield()", "while true do end"]
+)
 def test_what_is_refused_while_the_file_is_loaded(top: str) -> None:
     asked: list[str] = []
     with pytest.raises(LuaError, match=r"^a\.lua:1: |cannot be used while the file is loaded"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,3 +33,39 @@ def start(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
     yield starter
     for server in servers:
         server.stop()
+
+
+class Proof:
+    """How long a proof runs: shortened, unless SMTPPROXY_PROVE is set (`make prove`)."""
+
+    full = bool(os.environ.get("SMTPPROXY_PROVE"))
+
+    def rounds(self, short: int, full: int) -> int:
+        """How often, or how many."""
+        return full if self.full else short
+
+    def lasting(self, short: float, full: float = 600.0) -> Iterator[int]:
+        """Numbers from 0 until so many seconds are over; SMTPPROXY_PROVE_SECONDS says otherwise how many in full."""
+        seconds = float(os.environ.get("SMTPPROXY_PROVE_SECONDS") or full) if self.full else short
+        end = time.monotonic() + seconds
+        number = 0
+        while time.monotonic() < end:
+            yield number
+            number += 1
+
+    def figure(self, what: str, value: object) -> None:
+        """A measured figure, for docs/proofs.md."""
+        print(f"\n    {what}: {value}", end="", flush=True)
+
+
+@pytest.fixture
+def proof() -> Proof:
+    """The length of a proof, and where its figures go."""
+    return Proof()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In full length a proof takes as long as it takes."""
+    for item in items:
+        if Proof.full and item.get_closest_marker("proof"):
+            item.add_marker(pytest.mark.timeout(7200))

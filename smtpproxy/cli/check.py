@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from smtpproxy.cli.instance import add_config, read
@@ -18,11 +17,9 @@ def add(subparsers: Any) -> None:
         "check", help="say whether a configuration and its rules can be used"
     )
     add_config(parser)
-    parser.add_argument("folder", metavar="FILE-OR-FOLDER", type=Path, nargs="?", help="the same as --config")
 
 
 def run(args: argparse.Namespace) -> int:
-    args.config = args.folder or args.config
     config = read(args)
     names, broken = rules(config)
     for warning in warnings(config):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from smtpproxy.cli.instance import harmless_rules
+from smtpproxy.cli.instance import harmless_rules, typed
 from smtpproxy.config import sample
 
 
@@ -50,10 +50,11 @@ def write(folder: Path) -> list[Path]:
 
 
 def _next(folder: Path) -> str:
+    command = typed()
     return f"""\
 Next:
   edit handoffs.toml (where mail goes: now 127.0.0.1:10025) and relaying.toml (for whom: now example.com), then
-  smtpproxy check {folder}
-  smtpproxy serve --config {folder}
+  {command} check {folder}
+  {command} serve --config {folder}
 and from another terminal, for it listens on 127.0.0.1:2525:
-  smtpproxy send --to you@example.com"""
+  {command} send --to you@example.com"""

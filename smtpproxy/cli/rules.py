@@ -7,20 +7,44 @@ import sys
 from itertools import groupby
 from typing import Any
 
-from smtpproxy.cli.instance import add_config, read
+from smtpproxy.cli.instance import HERE, add_config, configured, place, read
+from smtpproxy.cli.try_it import instance
+from smtpproxy.config.schema import Config
 
 
 def add(subparsers: Any) -> None:
-    parser = subparsers.add_parser("rules", help="show which rules run at which hook, and in which order")
+    parser = subparsers.add_parser(
+        "rules",
+        help="show which rules run at which hook, and in which order",
+        description="Which rules run at which hook, and in which order. Without a configuration: those of `smtpproxy try`.",
+    )
     add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from smtpproxy.scripting.errors import FolderRefused
-    from smtpproxy.scripting.loader import Rules
     from smtpproxy.scripting.table import describe
 
-    config = read(args)
+    config = _config(args)
+    try:
+        report = load(config)
+    except (FolderRefused, OSError) as error:
+        print(f"smtpproxy rules: {error}", file=sys.stderr)
+        return 1
+    print(f"table {report.table.hash}, {_count(len(report.table.rules))} from {config.scripts.folder}")
+    for hook, rows in groupby(describe(report.table), key=lambda row: row.hook):
+        print(hook)
+        for row in rows:
+            print(f"  {_line(row)}")
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    return 1 if report.problems else 0
+
+
+def load(config: Config) -> Any:
+    """The report of loading the rules of ``config`` for a look only. Raises FolderRefused, OSError."""
+    from smtpproxy.scripting.loader import Rules
+
     rules = Rules(
         config.scripts.folder,
         config.rule,
@@ -31,20 +55,19 @@ def run(args: argparse.Namespace) -> int:
         live=False,
     )
     try:
-        report = rules.load()
-    except (FolderRefused, OSError) as error:
-        print(f"smtpproxy: {error}", file=sys.stderr)
-        return 1
+        return rules.load()
     finally:
         rules.stop()
-    print(f"table {report.table.hash}, {len(report.table.rules)} rules from {config.scripts.folder}")
-    for hook, rows in groupby(describe(report.table), key=lambda row: row.hook):
-        print(hook)
-        for row in rows:
-            print(f"  {_line(row)}")
-    for problem in report.problems:
-        print(problem, file=sys.stderr)
-    return 1 if report.problems else 0
+
+
+def _config(args: argparse.Namespace) -> Config:
+    if place(args) == HERE and not configured(HERE):
+        return instance()
+    return read(args)
+
+
+def _count(number: int) -> str:
+    return f"{number} rule{'' if number == 1 else 's'}"
 
 
 def _line(row: Any) -> str:

@@ -8,20 +8,18 @@ import os
 import socket
 import ssl
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from smtpproxy.cli.letter import message
 from smtpproxy.delivery.smtp import SmtpClient, Timeouts, UpstreamLost
 from smtpproxy.message.body import bytes_body
-from smtpproxy.message.header import format_field
-from smtpproxy.message.rendering import with_crlf
-from smtpproxy.message.trace import smtp_date
-from smtpproxy.wire.address import AddressError, parse_address
+from smtpproxy.wire.address import Address, AddressError, parse_address
 from smtpproxy.wire.reply import Reply
 
+PORT = 2525
 BODY = "This is a test message.\n"
+NULL = Address("", "", "")
 
 
 def add(subparsers: Any) -> None:
@@ -30,66 +28,97 @@ def add(subparsers: Any) -> None:
     option("-f", "--from", dest="sender", default="sender@example.com", metavar="ADDRESS", help='"" for the null sender')
     option("-t", "--to", action="append", metavar="ADDRESS", help="a recipient, or several with commas; may be repeated")
     option("-s", "--server", default="127.0.0.1", metavar="HOST[:PORT]", help="default 127.0.0.1")
-    option("-p", "--port", type=int, metavar="PORT", help="default 2525")
+    option("-p", "--port", type=int, metavar="PORT", help=f"default {PORT}")
     option("--ehlo", "--helo", dest="helo", default="", metavar="NAME", help="default: this machine's name")
+    option("--xclient", metavar="'ADDR=... NAME=...'", help="come as another client, where the server takes XCLIENT")
     option("--subject", default="test from smtpproxy send")
     option("--header", "--add-header", action="append", default=[], metavar="'NAME: VALUE'", help="may be repeated")
-    option("--body", default=BODY, metavar="TEXT", help="@FILE reads it from a file")
+    option("--body", default=BODY, metavar="TEXT", help="\\n is a new line; @FILE reads it from a file")
     option("--data", "--file", dest="data", metavar="FILE", help="a whole message, sent as it is; - for standard input")
-    option("--tls", "-tls", action="store_true", help="STARTTLS, without looking at the certificate's name")
-    option("--auth", nargs="?", const="", metavar="USER", help="log in; the password is asked for, or comes with --password")
-    option("--password", metavar="PASSWORD", help="also from the environment: SMTPPROXY_PASSWORD")
+    option("--tls", "-tls", action="store_true", help="STARTTLS, whatever the certificate says")
+    option("--auth", "--auth-user", nargs="?", const="", metavar="USER", help="log in; the password is asked for")
+    option("--password", "--auth-password", metavar="PASSWORD", help="or from the environment: SMTPPROXY_PASSWORD")
     option("--lmtp", action="store_true", help="speak LMTP")
-    option("--timeout", type=float, default=60.0, metavar="SECONDS")
+    option("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each step; default 60")
     option("-q", "--quiet", action="store_true", help="print the final reply only")
 
 
 def run(args: argparse.Namespace) -> int:
     try:
-        recipients = [part.strip() for word in args.to or ["postmaster@example.com"] for part in word.split(",")]
-        paths = [parse_address(recipient).path for recipient in recipients]
-        sender = parse_address(args.sender).path if args.sender else ""
-        message = _message(args, sender, recipients)
+        words = [part.strip() for word in args.to or ["postmaster@example.com"] for part in word.split(",")]
+        recipients = [parse_address(word) for word in words if word]
+        sender = parse_address(args.sender) if args.sender.strip("<>") else NULL
+        letter = Letter(sender, recipients, message(args, str(sender), words))
+        host, port = _server(args)
     except (AddressError, OSError, ValueError) as error:
         print(f"smtpproxy send: {error}", file=sys.stderr)
         return 2
     try:
-        client = SmtpClient(_connect(args), Timeouts(*[args.timeout] * 6), args.lmtp)
-        if not args.quiet:
-            client.tap = _print
-        reply = _converse(client, args, sender, paths, message)
+        client = SmtpClient(_connect(host, port, args.timeout), Timeouts(*[args.timeout] * 6), args.lmtp)
+        client.tap = None if args.quiet else _print
+        reply = _converse(client, args, letter)
         client.quit()
     except (UpstreamLost, OSError) as error:
-        print(f"smtpproxy send: {error}", file=sys.stderr)
+        print(f"smtpproxy send: {host}:{port}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
-    print(f"final reply: {reply}" if not args.quiet else reply)
-    return 0 if 200 <= reply.code < 300 else 1
+    for rcpt, refusal in letter.refused:
+        print(f"refused: {rcpt}: {refusal}")
+    print(reply if args.quiet else f"final reply: {reply}")
+    return 0 if 200 <= reply.code < 300 and not letter.refused else 1
 
 
-def _converse(client: SmtpClient, args: argparse.Namespace, sender: str, paths: list[str], message: bytes) -> Reply:
+class Letter:
+    """A message, its envelope, and who of its recipients was refused."""
+
+    def __init__(self, sender: Address, recipients: list[Address], content: bytes) -> None:
+        self.sender = sender
+        self.recipients = recipients
+        self.content = content
+        self.refused: list[tuple[Address, Reply]] = []
+
+    def parameters(self, client: SmtpClient) -> str:
+        """What MAIL says of it, as far as the server knows such words; SMTPUTF8 where it cannot go without."""
+        words = [f"SIZE={len(self.content)}"] if "SIZE" in client.extensions else []
+        if not self.content.isascii() and "8BITMIME" in client.extensions:
+            words.append("BODY=8BITMIME")
+        if not all(address.path.isascii() for address in (self.sender, *self.recipients)):
+            words.append("SMTPUTF8")
+        return "".join(f" {word}" for word in words)
+
+
+# -- the dialogue ----------------------------------------------------------------------------------------------------
+
+
+def _converse(client: SmtpClient, args: argparse.Namespace, letter: Letter) -> Reply:
     """The dialogue up to the reply that decides; a refusal ends it."""
     for reply in _opening(client, args):
         if not reply.positive:
             return reply
-    utf8 = not all(path.isascii() for path in (sender, *paths))
-    parameters = (b" SIZE=%d" % len(message) if "SIZE" in client.extensions else b"") + (b" SMTPUTF8" if utf8 else b"")
-    reply = client.command(b"MAIL FROM:<" + sender.encode() + b">" + parameters)
-    accepted = 0
-    for path in paths:
-        if reply.positive or accepted:
-            reply = client.command(b"RCPT TO:<" + path.encode() + b">")
-            accepted += reply.positive
-    if not accepted:
+    reply = client.command(f"MAIL FROM:<{letter.sender.path}>{letter.parameters(client)}".encode())
+    if not reply.positive:
         return reply
-    refused = reply
+    accepted = []
+    for rcpt in letter.recipients:
+        reply = client.command(f"RCPT TO:<{rcpt.path}>".encode())
+        if reply.positive:
+            accepted.append(rcpt)
+        elif len(letter.recipients) > 1:
+            letter.refused.append((rcpt, reply))
+    return _message(client, letter, accepted) if accepted else reply
+
+
+def _message(client: SmtpClient, letter: Letter, accepted: list[Address]) -> Reply:
     reply = client.data()
     if reply.code != 354:
         return reply
-    client.body(bytes_body(message).wire())
+    client.body(bytes_body(letter.content).wire())
+    if client.tap is not None:
+        print(f"-> ({len(letter.content)} octets of message)", flush=True)
     client.send(b".")
-    replies = [client.final_reply() for _ in range(accepted if client.lmtp else 1)]
-    worst = max(replies, key=lambda reply: reply.code)
-    return worst if accepted == len(paths) else refused if not refused.positive else worst
+    replies = [client.final_reply() for _ in range(len(accepted) if client.lmtp else 1)]
+    if client.lmtp and len(accepted) > 1:
+        letter.refused += [(rcpt, said) for rcpt, said in zip(accepted, replies, strict=True) if not said.positive]
+    return max(replies, key=lambda reply: reply.code)
 
 
 def _opening(client: SmtpClient, args: argparse.Namespace) -> Iterator[Reply]:
@@ -100,15 +129,25 @@ def _opening(client: SmtpClient, args: argparse.Namespace) -> Iterator[Reply]:
         yield client.start_tls(_context(), None)
         yield client.hello(name)
     if args.auth is not None:
-        user = args.auth or getpass.getuser()
-        password = args.password or os.environ.get("SMTPPROXY_PASSWORD") or getpass.getpass(f"password of {user}: ")
-        tap, client.tap = client.tap, None  # credentials are not printed
-        reply = client.login(user, password)
-        client.tap = tap
-        if tap is not None:
-            tap(b"AUTH ...")
-            tap(reply)
-        yield reply
+        yield _login(client, args)
+    if args.xclient is not None:
+        yield client.command(f"XCLIENT {args.xclient}".encode())
+        yield client.hello(name)
+
+
+def _login(client: SmtpClient, args: argparse.Namespace) -> Reply:
+    user = args.auth or getpass.getuser()
+    password = args.password or os.environ.get("SMTPPROXY_PASSWORD") or getpass.getpass(f"password of {user}: ")
+    tap, client.tap = client.tap, None  # credentials are not printed
+    reply = client.login(user, password)
+    client.tap = tap
+    if tap is not None:
+        tap(b"AUTH ...")
+        tap(reply)
+    return reply
+
+
+# -- the connection --------------------------------------------------------------------------------------------------
 
 
 def _context() -> ssl.SSLContext:
@@ -118,34 +157,26 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-def _connect(args: argparse.Namespace) -> Any:
+def _server(args: argparse.Namespace) -> tuple[str, int]:
+    """HOST, HOST:PORT, [IPv6] or [IPv6]:PORT, and a bare IPv6 address; --port wins. Raises ValueError."""
+    host, colon, port = args.server.rpartition(":")
+    if not colon or args.server.endswith("]") or (":" in host and not host.endswith("]")):
+        host, port = args.server, ""
+    if port and not port.isdecimal():
+        raise ValueError(f"{args.server}: {port!r} is no port")
+    return host.strip("[]"), args.port or int(port or PORT)
+
+
+def _connect(host: str, port: int, timeout: float) -> Any:
     from smtpproxy.net.connection import connect
 
-    host, _, port = args.server.rpartition(":") if ":" in args.server and not args.server.endswith("]") else (args.server, "", "")
-    number = args.port or int(port or 2525)
-    address = socket.getaddrinfo(host.strip("[]"), number, type=socket.SOCK_STREAM)[0][4][0]
-    return connect((str(address), number), args.timeout)
-
-
-def _message(args: argparse.Namespace, sender: str, recipients: list[str]) -> bytes:
-    if args.data is not None:
-        return with_crlf(sys.stdin.buffer.read() if args.data == "-" else Path(args.data).read_bytes())
-    now = time.time()
-    given = [line.partition(":") for line in args.header]
-    if any(not colon for _, colon, _ in given):
-        raise ValueError("a header is written as 'NAME: VALUE'")
-    fields = {
-        "Date": smtp_date(now, (time.localtime(now).tm_gmtoff or 0) // 60),
-        "From": sender or "MAILER-DAEMON",
-        "To": ", ".join(recipients),
-        "Subject": args.subject,
-        "Message-Id": f"<{now:.6f}.{os.getpid()}@{socket.gethostname()}>",
-    }
-    named = {name.strip().lower() for name, _, _ in given}
-    own = [format_field(name, value) for name, value in fields.items() if name.lower() not in named]
-    header = b"".join([*own, *[format_field(name.strip(), value.strip()) for name, _, value in given]])
-    body = Path(args.body[1:]).read_bytes() if args.body.startswith("@") else args.body.replace("\\n", "\n").encode()
-    return header + b"\r\n" + with_crlf(body)
+    failure = OSError(f"{host} has no address")
+    for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            return connect((str(address[0]), int(address[1])), timeout)
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 def _print(said: bytes | Reply) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from smtpproxy.cli.instance import add_config, read
+from smtpproxy.cli.instance import add_config, place, read
 
 
 def add(subparsers: Any) -> None:
@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     from smtpproxy.server.worker import Refused, Worker
 
     try:
-        return Worker(read(args), path=args.config).run()
+        return Worker(read(args), path=place(args)).run()
     except Refused as refused:
         print(f"smtpproxy: {refused}", file=sys.stderr)
         return 1

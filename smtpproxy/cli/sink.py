@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections import deque
 from pathlib import Path
@@ -24,37 +26,60 @@ LOOPBACK = Networks(["127.0.0.0/8", "::1/128"])
 
 
 def add(subparsers: Any) -> None:
-    parser = subparsers.add_parser("sink", help="run a small upstream server that keeps the last messages")
+    parser = subparsers.add_parser("sink", help="run a small upstream server that keeps the last messages", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 lets the system choose (default)")
     parser.add_argument("--keep", type=Path, default=Path("sink"), metavar="FOLDER", help="where messages are kept")
     parser.add_argument("--last", type=int, default=20, metavar="N", help="how many are kept (default 20)")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
 
 
 def run(args: argparse.Namespace) -> int:
     from smtpproxy.server.worker import Refused, Worker
 
-    args.keep.mkdir(parents=True, exist_ok=True)
-    config = Config(
+    try:
+        args.keep.mkdir(parents=True, exist_ok=True)
+        worker = Worker(_config(args.port, args.keep), outlets={"keep": Keep(args.keep, args.last)})
+        if args.until_eof:
+            _end_with_input()
+        return worker.run()
+    except (Refused, OSError) as refused:
+        print(f"smtpproxy sink: {refused}", file=sys.stderr)
+        return 1
+
+
+def _config(port: int, folder: Path) -> Config:
+    return Config(
         hostname=Hostname("sink.localhost"),
-        data=args.keep,
-        listener={"sink": Listener(bind=(Endpoint("127.0.0.1", args.port),), handoff="keep", xclient_from=LOOPBACK)},
+        data=folder,
+        listener={"sink": Listener(bind=(Endpoint("127.0.0.1", port),), handoff="keep", xclient_from=LOOPBACK)},
         handoff={"keep": Handoff(kind="discard")},
         relaying=Relaying(networks=EVERYBODY),
-        scripts=Scripts(folder=args.keep / "no-rules"),
+        scripts=Scripts(folder=folder / "no-rules"),
         limits=Limits(connections=0, connections_per_client=0),
-        log=Log(to=LogTo(str(args.keep / "sink.log"))),
+        log=Log(to=LogTo(str(folder / "sink.log"))),
     )
-    try:
-        return Worker(config, outlets={"keep": Keep(args.keep, args.last)}).run()
-    except Refused as refused:
-        print(f"smtpproxy: {refused}", file=sys.stderr)
-        return 1
+
+
+def _end_with_input() -> None:
+    """Whoever started us holds the other end: however it goes, we go too."""
+    import gevent
+    from gevent.os import make_nonblocking, nb_read
+
+    def follow() -> None:
+        descriptor = sys.stdin.fileno()
+        make_nonblocking(descriptor)
+        while nb_read(descriptor, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    gevent.spawn(follow)
 
 
 class Keep:
     """A hand-off that writes each message to a file and removes the oldest beyond ``last``."""
 
     live = False
+    whole = False
     name = "keep"
     via = "keep"
 
@@ -77,9 +102,14 @@ class Keep:
 
     def finish(self, mail: Mail, body: Body) -> Reply:
         path = self._folder / f"{mail.id}.eml"
-        with path.open("wb") as file:
-            for chunk in body.content():
-                file.write(chunk)
+        unfinished = path.with_suffix(".part")
+        try:
+            with unfinished.open("wb") as file:
+                for chunk in body.content():
+                    file.write(chunk)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
         self._kept.append(path)
         while len(self._kept) > self._last:
             self._kept.popleft().unlink(missing_ok=True)

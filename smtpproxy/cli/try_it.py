@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from smtpproxy.cli.instance import harmless_rules
+from smtpproxy.cli.instance import harmless_rules, typed
 from smtpproxy.config.schema import Config, Handoff, Listener, Log, Relaying, Scripts
 from smtpproxy.config.values import Domains, Endpoint, Hostname, LogTo, Networks, Target
 
 PORT = 2525
+DATA = Path(".try")
 LOOPBACK = Networks(["127.0.0.0/8", "::1/128"])
 
 
 def add(subparsers: Any) -> None:
-    parser = subparsers.add_parser("try", help="run without any configuration and print each message's story")
+    words = "run without any configuration and print each message's story"
+    parser = subparsers.add_parser("try", help=words, description=__doc__)
     parser.add_argument("--port", type=int, default=PORT, help=f"on 127.0.0.1 (default {PORT}; 0 lets the system choose)")
     parser.add_argument("--scripts", type=Path, metavar="FOLDER", help="rules to run (default: scripts, here or shipped)")
-    parser.add_argument("--data", type=Path, default=Path(".try"), metavar="FOLDER", help="what is kept (default .try)")
+    parser.add_argument("--data", type=Path, default=DATA, metavar="FOLDER", help="what is kept (default .try)")
 
 
 def run(args: argparse.Namespace) -> int:
     from smtpproxy.server.worker import Refused, Worker
 
     data: Path = args.data.absolute()
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scripts = _scripts(args.scripts, data)
-    with _upstream(data / "upstream") as port, (data / "stories.log").open("a", encoding="utf-8", errors="replace") as file:
-        config = _config(args.port, port, scripts, data)
-        try:
-            worker = Worker(config, story=_teller(file), notify=lambda line: print(line, flush=True), console=_console)
+    if args.scripts is not None and not args.scripts.is_dir():
+        print(f"smtpproxy try: there is no folder {args.scripts}", file=sys.stderr)
+        return 1
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scripts = _scripts(args.scripts, data)
+        with _upstream(data / "upstream") as port, _open(data / "stories.log") as file:
+            worker = Worker(
+                _config(args.port, port, scripts, data), story=_teller(file), notify=lambda _: None, console=_console
+            )
             worker.start()
-            _say_what_next(worker.addresses()[0], scripts, data)
+            _say(_next(worker.addresses()[0], scripts, data))
             return worker.wait()
-        except Refused as refused:
-            print(f"smtpproxy: {refused}; --port chooses another one", file=sys.stderr)
-            return 1
+    except Refused as refused:
+        print(f"smtpproxy try: {refused}\n{typed()} try --port 0 takes a port that is free", file=sys.stderr)
+    except OSError as wrong:
+        print(f"smtpproxy try: {wrong}", file=sys.stderr)
+    return 1
+
+
+def instance(scripts: Path | None = None) -> Config:
+    """The configuration of `try` in the current folder, for a look at it."""
+    data = DATA.absolute()
+    return _config(PORT, PORT, _scripts(scripts, data, copy=False), data)
 
 
 def _config(port: int, upstream: int, scripts: Path, data: Path) -> Config:
@@ -56,34 +69,38 @@ def _config(port: int, upstream: int, scripts: Path, data: Path) -> Config:
     )
 
 
-def _scripts(asked: Path | None, data: Path) -> Path:
+def _scripts(asked: Path | None, data: Path, copy: bool = True) -> Path:
     """The folder of rules: the one asked for, ./scripts, or a copy of the shipped ones that can be edited."""
     if asked is not None:
         return asked.absolute()
     if Path("scripts").is_dir():
         return Path("scripts").absolute()
     folder = data / "scripts"
-    folder.mkdir(exist_ok=True)
-    for rule in harmless_rules():
-        if not (folder / rule.name).exists():
+    if copy and not folder.is_dir():
+        folder.mkdir(mode=0o755)
+        for rule in harmless_rules():
             (folder / rule.name).write_bytes(rule.read_bytes())
     return folder
 
 
+# -- the upstream ----------------------------------------------------------------------------------------------------
+
+
 @contextmanager
 def _upstream(folder: Path) -> Iterator[int]:
-    """A sink in a process of its own; gives its port."""
+    """A sink in a process of its own; gives its port. It ends with this block, and with this process however that ends."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "smtpproxy", "sink", "--keep", str(folder)],
+        [sys.executable, "-m", "smtpproxy", "sink", "--keep", str(folder), "--until-eof"],
+        stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
+        start_new_session=True,  # Ctrl-C is for us: it must not go before what still runs through it
     )
-    try:
-        yield _port(process)
-    finally:
-        process.terminate()
-        process.wait(10)
+    with process:
+        try:
+            yield _port(process)
+        finally:
+            process.terminate()
 
 
 def _port(process: subprocess.Popen[str]) -> int:
@@ -93,16 +110,29 @@ def _port(process: subprocess.Popen[str]) -> int:
         if line.startswith("listening on "):
             return int(line.split()[2].rpartition(":")[2])
         said.append(line)
-    raise SystemExit("smtpproxy: the embedded upstream did not start:\n" + "".join(said))
+    raise OSError("the embedded upstream did not start:\n" + "".join(said).rstrip())
 
 
-def _teller(file: TextIO) -> Any:
+# -- what is told ----------------------------------------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    """On the console, at once; a console that has gone away is no reason to stop."""
+    with suppress(OSError):
+        print(text, flush=True)
+
+
+def _open(path: Path) -> TextIO:
+    return path.open("a", encoding="utf-8", errors="replace")
+
+
+def _teller(file: TextIO) -> Callable[[Any, Any], None]:
     from smtpproxy.scripting.trace import Trace, story
 
     def tell(trace: Trace, mail: Any) -> None:
-        text = "\n".join(story(trace, mail)) + "\n\n"
-        print(text, end="", flush=True)
-        file.write(text)
+        text = "\n".join(story(trace, mail)) + "\n"
+        _say(text)
+        file.write(text + "\n")
         file.flush()
 
     return tell
@@ -110,35 +140,46 @@ def _teller(file: TextIO) -> Any:
 
 def _console(event: str, fields: dict[str, Any]) -> None:
     """What the author of a rule must see at once."""
-    if event == "rule_live":
-        print(f"rule {fields['rule']} is live, version {fields['version']}", flush=True)
-    elif event == "rule_gone":
-        print(f"rule {fields['rule']} is gone", flush=True)
-    elif event == "rule_broken":
-        kept = f"; version {fields['kept']} goes on" if fields.get("kept") else "; nothing runs in its place"
-        print(f"{fields['at'] or fields['file']}: {fields['error']}{kept}", flush=True)
-    elif event == "rule_failed":
-        print(f"{fields['at']}: {fields['error']} (rule {fields['rule']}, verdict {fields['verdict']})", flush=True)
+    words = _EVENTS.get(event)
+    if words is not None:
+        _say(words(fields))
 
 
-def _say_what_next(address: Endpoint, scripts: Path, data: Path) -> None:
-    command = "smtpproxy" if os.path.basename(sys.argv[0]) == "smtpproxy" and _on_path() else sys.argv[0]
-    port = f" --port {address.port}" if address.port != PORT else ""
-    print(
-        f"""
+def _broken(fields: dict[str, Any]) -> str:
+    told = f"{fields['at'] or fields['file']}: {fields['error']}"
+    kept = fields["kept"]
+    if kept is None:
+        return told
+    return f"{told}\n    {f'the version before it goes on ({kept})' if kept else 'nothing runs in its place'}"
+
+
+_EVENTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "listening": lambda fields: f"listening on {fields['address']} ({fields['listener']})",
+    "rule_live": lambda fields: f"rule {fields['rule']} is live, version {fields['version']}",
+    "rule_gone": lambda fields: f"rule {fields['rule']} is gone",
+    "rule_broken": _broken,
+    "rule_failed": lambda fields: (
+        f"{fields['at']}: {fields['error']} (rule {fields['rule']}, {fields['hook']}"
+        + (f", verdict {fields['verdict']})" if "verdict" in fields else ")")
+    ),
+    "rule": lambda fields: f"rule {fields['rule']}: {fields['text']}",
+    "handoff_failed": lambda fields: f"upstream: {fields['cause']}",
+    "internal_error": lambda fields: str(fields["trace"]),
+}
+
+
+def _next(address: Endpoint, scripts: Path, data: Path) -> str:
+    send = f"{typed()} send" + (f" --port {address.port}" if address.port != PORT else "")
+    return f"""
 Mail for anybody@example.com is taken on {address} and handed to an upstream of its own.
-In another terminal:
-    {command} send --to you@example.com{port}
-    {command} send --to nobody@example.com{port}      # refused by a rule
-Edit a file in {scripts}, save it, and send again.
-Stories: {data / "stories.log"}   messages that arrived: {data / "upstream"}   Ctrl-C ends it.
-""",
-        flush=True,
-    )
+In another terminal, from this folder:
+    {send} --to you@example.com
+    {send} --to nobody@example.com      # refused by a rule
+Then edit a file in {_short(scripts)}, save it, and send again.
+Stories: {_short(data / "stories.log")}   messages that arrived: {_short(data / "upstream")}   Ctrl-C ends it.
+"""
 
 
-def _on_path() -> bool:
-    import shutil
-
-    found = shutil.which("smtpproxy")
-    return found is not None and os.path.samefile(found, sys.argv[0])
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -102,16 +102,23 @@ class Pool:
             self._slots.release()
 
     def _take(self, fresh: bool) -> tuple[Upstream, SmtpClient]:
-        reasons = []
+        reasons: dict[Upstream, UpstreamLost] = {}
         candidates = list(self._candidates())
         for upstream in candidates:
             if not upstream.failed and not fresh and (client := upstream.take()) is not None:
                 return upstream, client
             try:
-                return upstream, self._open(upstream, alone=len(candidates) == 1)
+                return upstream, self._open(upstream, patient=len(candidates) == 1)
             except UpstreamLost as lost:
-                reasons.append(f"{upstream}: {lost}")
-        raise NoUpstream("; ".join(reasons))
+                reasons[upstream] = lost
+        # None is left to turn to: those that were only slow get all the time there is.
+        slow = [upstream for upstream, lost in reasons.items() if lost.silent and len(candidates) > 1]
+        for upstream in slow:
+            try:
+                return upstream, self._open(upstream, patient=True)
+            except UpstreamLost as lost:
+                reasons[upstream] = lost
+        raise NoUpstream("; ".join(f"{upstream}: {lost}" for upstream, lost in reasons.items()))
 
     def _candidates(self) -> Iterator[Upstream]:
         ups = self.upstreams
@@ -121,9 +128,9 @@ class Pool:
         yield from (upstream for upstream in ups if not upstream.failed)
         yield from (upstream for upstream in ups if upstream.failed)
 
-    def _open(self, upstream: Upstream, alone: bool) -> SmtpClient:
+    def _open(self, upstream: Upstream, patient: bool) -> SmtpClient:
         limits = upstream.timeouts
-        if not alone:
+        if not patient:
             limits = limits._replace(
                 connect=min(PATIENCE, limits.connect), greeting=min(PATIENCE, limits.greeting), mail=min(PATIENCE, limits.mail)
             )
@@ -131,7 +138,7 @@ class Pool:
             return upstream.open(limits)
         except UpstreamLost as lost:
             self._log(f"failed: {lost}", upstream)
-            if not alone and not upstream.probing:
+            if not patient and not upstream.probing:
                 upstream.probing = True
                 gevent.spawn(self._probe, upstream)
             raise

@@ -35,10 +35,12 @@ class Timeouts(NamedTuple):
 class UpstreamLost(Exception):
     """The server closed, was silent or answered nonsense; str() says in which phase and how."""
 
-    def __init__(self, phase: str, reason: str) -> None:
+    def __init__(self, phase: str, reason: str, silent: bool = False) -> None:
         super().__init__(f"{reason} ({phase})")
         self.phase = phase
         self.reason = reason
+        self.silent = silent
+        """Nothing came in time: it may be slow, not dead."""
 
 
 class SmtpClient:
@@ -53,7 +55,7 @@ class SmtpClient:
         self.lmtp = lmtp
         self.extensions = Extensions()
         self.uses = 0
-        """Transactions done on this connection."""
+        """How often this connection was at rest; if ever, it may have died there."""
         self.tap: Callable[[bytes | Reply], None] | None = None
         """Told every command as it is queued and every reply as it comes: a printed dialogue, a trace."""
         self._parser = ReplyParser()
@@ -74,7 +76,7 @@ class SmtpClient:
             while (reply := parser.feed(connection.read_line())) is None:
                 pass
         except Expired:
-            raise UpstreamLost(phase, f"no reply within {timeout:g} s") from None
+            raise UpstreamLost(phase, f"no reply within {timeout:g} s", silent=True) from None
         except ReplyError as error:
             raise UpstreamLost(phase, f"not an SMTP reply: {error}") from None
         except (LineTooLong, LineFlood):

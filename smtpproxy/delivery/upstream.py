@@ -10,7 +10,7 @@ from gevent import socket
 
 from smtpproxy.config.values import Target
 from smtpproxy.delivery.smtp import SmtpClient, Timeouts, UpstreamLost
-from smtpproxy.net.connection import Connection, connect
+from smtpproxy.net.connection import Connection, Expired, connect
 from smtpproxy.wire.extensions import Extensions
 
 IDLE_SECONDS = 20.0
@@ -55,12 +55,14 @@ class Upstream:
         try:
             connection = self._dial(timeouts.connect)
         except OSError as error:
-            raise UpstreamLost("connect", error.strerror or str(error)) from None
+            raise UpstreamLost("connect", error.strerror or str(error), isinstance(error, Expired)) from None
         client = SmtpClient(connection, timeouts, self.target.protocol == "lmtp")
         try:
-            for reply in (client.greet(), client.hello(self._hello_name)):
-                if not reply.positive:
-                    raise UpstreamLost("greeting", f"refused: {reply}")
+            reply = client.greet()
+            if reply.positive:
+                reply = client.hello(self._hello_name)
+            if not reply.positive:
+                raise UpstreamLost("greeting", f"refused: {reply}")
         except UpstreamLost:
             client.close()
             raise
@@ -99,6 +101,7 @@ class Upstream:
 
     def keep(self, client: SmtpClient) -> None:
         """Keep ``client``, at rest between transactions, for the next message."""
+        client.uses += 1
         if client.uses >= REUSES:
             client.leave()
         else:

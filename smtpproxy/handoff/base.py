@@ -60,6 +60,8 @@ class Outlet(Protocol):
     name: str
     live: bool
     """Live: the next server answers while the client waits. Otherwise durable: held on disk until ``commit``."""
+    whole: bool
+    """The message must have come to its end before ``finish``: a client that is slow or leaves costs the server nothing."""
 
     def announced(self) -> Extensions | None:
         """What it can carry, as an EHLO answer; None when that was never learned."""

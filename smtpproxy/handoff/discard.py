@@ -18,6 +18,7 @@ class Discard:
 
     __slots__ = ("name",)
     live = False
+    whole = False
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -39,6 +39,7 @@ class ProxyOutlet:
 
     __slots__ = ("identity", "log", "name", "pool")
     live = True
+    whole = False
 
     def __init__(self, name: str, pool: Pool, identity: str, log: Log) -> None:
         self.name = name
@@ -101,6 +102,8 @@ class Proxy:
             return self._fail(LOST, str(lost))
 
     def finish(self, mail: Mail, body: Body) -> Reply:
+        if self._link is None:
+            return self._refused or LOST  # the upstream went away at a recipient behind the accepted ones
         smtp = self._smtp
         try:
             reply = smtp.data()
@@ -172,16 +175,17 @@ class Proxy:
             self._refused = lacking
             return
         commands = forward_commands(self._client, mail, smtp.extensions) if self._outlet.identity == "xforward" else []
-        for command in commands:
-            smtp.send(command)
-        smtp.send(mail_command(mail, smtp.extensions))
         self._begun, self._settled = True, False
-        for _ in commands:
-            reply = smtp.reply("XFORWARD", smtp.timeouts.mail)
-            if not reply.positive:
-                raise Refusal(IDENTITY_REFUSED, f"{self.via} refused XFORWARD: {reply}")
         if "PIPELINING" not in smtp.extensions:
+            for command in commands:
+                self._forwarded(smtp.command(command, "XFORWARD"))
+            smtp.send(mail_command(mail, smtp.extensions))
             self._settle()
+            return
+        for command in (*commands, mail_command(mail, smtp.extensions)):
+            smtp.send(command)
+        for _ in commands:
+            self._forwarded(smtp.reply("XFORWARD", smtp.timeouts.mail))
 
     def _attach(self, fresh: bool) -> SmtpClient:
         """The connection for this transaction: this client's own, one at rest, or a new one."""
@@ -200,9 +204,21 @@ class Proxy:
             introduce(self._client, smtp, self.via)
         return smtp
 
+    def _forwarded(self, reply: Reply) -> None:
+        """The reply to XFORWARD."""
+        self._closed_at_rest("XFORWARD", reply)
+        if not reply.positive:
+            raise Refusal(IDENTITY_REFUSED, f"{self.via} refused XFORWARD: {reply}")
+
+    def _closed_at_rest(self, phase: str, reply: Reply) -> None:
+        """A 421 on a connection that was kept is about that connection: as good as lost, and tried again."""
+        if reply.code == 421 and self._smtp.uses:
+            raise UpstreamLost(phase, f"kept connection closed: {reply}")
+
     def _settle(self) -> None:
         """Read the reply to MAIL."""
         reply = self._smtp.reply("MAIL", self._smtp.timeouts.mail)
+        self._closed_at_rest("MAIL", reply)
         self._settled = True
         if reply.code != 250:
             self._refused = self._fail(NONSENSE, f"MAIL: {reply}") if reply.positive else self._passed(reply)
@@ -259,11 +275,12 @@ class Proxy:
         link = self._link
         if link is None:
             return
-        link.smtp.uses += 1
         if link.identity is None:
             self._link = None
             link.smtp.tap = None
             self._outlet.pool.keep(link.upstream, link.smtp)
+        else:
+            link.smtp.uses += 1
 
     def _drop(self) -> None:
         link, self._link = self._link, None

@@ -19,6 +19,7 @@ class RelayOutlet(ProxyOutlet):
     """[handoff.NAME] kind = "relay"."""
 
     __slots__ = ()
+    whole = True
 
     def open(self, client: Client) -> Relay:  # type: ignore[override]
         return Relay(self, client)
@@ -31,7 +32,7 @@ class Relay:
 
     def __init__(self, outlet: RelayOutlet, client: Client) -> None:
         self._proxy = Proxy(outlet, client)
-        self._lmtp = all(upstream.target.protocol == "lmtp" for upstream in outlet.pool.upstreams)
+        self._lmtp = any(upstream.target.protocol == "lmtp" for upstream in outlet.pool.upstreams)
         self._recipients = 0
 
     @property

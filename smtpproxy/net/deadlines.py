@@ -39,9 +39,12 @@ class Deadline:
 
     def interrupt(self, error: BaseException) -> None:
         """End the wait with ``error``, if there is one; called from another greenlet."""
-        waiting, self._waiting = self._waiting, None
+        self._loop.run_callback(self._interrupt, error)
+
+    def _interrupt(self, error: BaseException) -> None:
+        waiting, self._waiting = self._waiting, None  # not earlier: by now it may wait for something else, or no more
         if waiting is not None:
-            self._loop.run_callback(waiting.throw, error)
+            waiting.throw(error)
 
     def close(self) -> None:
         """Give the timer back to the loop; ``arm`` makes a new one."""

@@ -26,19 +26,24 @@ from smtpproxy.scripting.library import Library
 from smtpproxy.scripting.observers import Observers
 from smtpproxy.scripting.runner import Chain, Chains, LogFunction
 from smtpproxy.scripting.snapshot import freeze
-from smtpproxy.scripting.table import Table
+from smtpproxy.scripting.table import Rule, Table
 from smtpproxy.scripting.timers import Timers
 
 POLL = 0.2
 
 
 class Report(NamedTuple):
-    """What a load has changed: rules with a new version, rules that are gone, and what is not live as it stands."""
+    """What a load has changed: rules with a new version or whole again, rules that are gone, what is not live as it stands."""
 
     table: Table
     live: tuple[str, ...]
     gone: tuple[str, ...]
     problems: tuple[Problem, ...]
+
+
+def _is_news(before: Rule, after: Rule) -> bool:
+    """Another version, or the same one whose broken save was undone."""
+    return before.version != after.version or (before.broken is not None and after.broken is None)
 
 
 class Rules:
@@ -154,8 +159,8 @@ class Rules:
         builder.build()
         self.table = new = self._table(builder)
         self.timers.follow(new)
-        before, after = ({rule.name: rule.version for rule in table.rules} for table in (old, new))
-        live = tuple(name for name, version in after.items() if before.get(name) != version)
+        before, after = ({rule.name: rule for rule in table.rules} for table in (old, new))
+        live = tuple(name for name, rule in after.items() if name not in before or _is_news(before[name], rule))
         report = Report(new, live, tuple(before.keys() - after.keys()), new.problems)
         self._keep(new)
         self._announce(report)
@@ -172,6 +177,8 @@ class Rules:
         return Table(builder.rules, builder.instances, builder.problems, self._listeners, chains)
 
     def _keep(self, table: Table) -> None:
+        if not self.library.live:
+            return
         try:
             self._last_good.keep(table.instances)
         except OSError as error:

@@ -41,9 +41,11 @@ local function arguments(lane, n)
   return unpack(list, 1, n < 0 and -n or n)
 end
 
+local NOTHING = {}
+
 local function ended(lane, ok, v)    -- () nothing, (id) a handle, (false, text, frames, tripped) a failure
   local reg = lane.reg
-  lane.reg, lane.hook = {}, nil
+  lane.reg, lane.hook = NOTHING, nil
   if lane.tripped then
     sethook(tick, "", STEP)
     return yield(false, ok and "over its CPU budget" or v, lane.frames or "", true)

@@ -96,7 +96,8 @@ local function compile(p, anchors)
   while items[first] and (items[first].kind == OPEN or items[first].kind == PLACE) do first = first + 1 end
   first = items[first]
   local certain = first and first.kind == SINGLE and (not first.rep or first.rep == "+") and first
-  return { items = items, anchored = anchored, first = certain, plain = not find(p, SPECIAL), loops = loop_classes, weight = weight,
+  return { items = items, anchored = anchored, first = certain, plain = not find(p, SPECIAL),
+    loops = loop_classes, weight = weight,
     most = length_for(MOST, weight, power), quick = length_for(QUICK, weight, power) }
 end
 

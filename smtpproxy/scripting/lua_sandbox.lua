@@ -59,8 +59,9 @@ local utf = copy(utf8, {})
 for _, name in next, { "len", "codepoint", "offset" } do utf[name] = timed_text(utf8[name]) end
 
 local base = {
-  assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs, pcall = runtime.pcall, select = select, type = type,
-  tonumber = timed_text(tonumber), tostring = tostring, string = str, table = tab, math = copy(math, { randomseed = true }),
+  assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs, pcall = runtime.pcall, select = select,
+  type = type, tonumber = timed_text(tonumber),
+  tostring = tostring, string = str, table = tab, math = copy(math, { randomseed = true }),
   utf8 = utf, coroutine = runtime.coroutine, _VERSION = _VERSION,
 }
 for _, kind in next, { "accept", "deny", "defer", "close" } do base[kind] = runtime.verdict(kind) end

@@ -72,7 +72,7 @@ class Trace:
 def story(trace: Trace, mail: Any = None) -> list[str]:
     """The newest transaction for people, a line an event: milliseconds since the connection, then who did what.
 
-    `mail` (or anything with id, sender and recipients) heads it with the names of sender and recipients.
+    `mail` (or anything with id, sender and recipients) heads it with the names of sender and recipients, those refused too.
     """
     lines = list(_heading(trace, mail))
     lines += _told(trace, trace.prelude)
@@ -86,8 +86,21 @@ def _heading(trace: Trace, mail: Any) -> Iterable[str]:
     if mail is None:
         yield f"session {trace.id}"
         return
-    recipients = ", ".join(f"<{recipient}>" for recipient in mail.recipients) or "no recipient"
+    recipients = ", ".join([f"<{recipient}>" for recipient in mail.recipients] + list(_refused(trace))) or "no recipient"
     yield f"message {mail.id}  from <{mail.sender}>  to {recipients}"
+
+
+def _refused(trace: Trace) -> Iterable[str]:
+    """The recipients that were asked for in vain: who they were is half of the story."""
+    asked = ""
+    for kind, _, _, what, _ in trace.events:
+        if kind == COMMAND:
+            verb, _, argument = _text(what).partition(":")
+            asked = argument.strip().partition(" ")[0] if verb.upper().startswith("RCPT") else ""
+        elif kind == REPLY and asked:
+            if getattr(what, "code", 0) >= 400:
+                yield f"{asked} (refused)"
+            asked = ""
 
 
 def _told(trace: Trace, events: Iterable[Event]) -> Iterable[str]:

@@ -85,9 +85,6 @@ class Worker:
 
     def wait(self) -> int:
         """Serve what ``start`` began, until SIGTERM or SIGINT; the exit status."""
-        gevent.signal_handler(signal.SIGTERM, self._stop.set)
-        gevent.signal_handler(signal.SIGINT, self._stop.set)
-        gevent.signal_handler(signal.SIGHUP, self._reload.set)
         helpers = [gevent.spawn(task) for task in (self._reload_when_told, self._watch_settings, self._sweep)]
         self._stop.wait()
         gevent.killall(helpers)
@@ -96,6 +93,7 @@ class Worker:
 
     def start(self) -> None:
         """Bind, load the rules, learn what upstreams offer, let clients in. Raises ``Refused``."""
+        self._listen_to_signals()
         try:
             build.data_folder(self.config)
             report = self.rules.load()
@@ -112,6 +110,12 @@ class Worker:
         self.rules.start()
         spare_the_collector()
         self._let_in(opened)
+
+    def _listen_to_signals(self) -> None:
+        """Without a configuration to read again, SIGHUP means that the terminal has gone."""
+        gevent.signal_handler(signal.SIGTERM, self._stop.set)
+        gevent.signal_handler(signal.SIGINT, self._stop.set)
+        gevent.signal_handler(signal.SIGHUP, (self._reload if self.path is not None else self._stop).set)
 
     def drain(self) -> None:
         """Let nobody in any more, let sessions finish what they are doing within the limit, close."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 NO_ARGUMENT = Reply(501, "5.5.4", "Syntax: DATA")
+NOBODY_LEFT = Reply(554, "5.5.1", "No valid recipients")
 NO_ROOM = Reply(452, "4.3.1", "Not enough room for the message now")
 
 
@@ -56,21 +57,23 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     body = Arriving(intake, session.connection)
     chains = session.chains
     ledger: Ledger | None = None
-    if chains.on_header or chains.on_message or chains.on_route:
+    if chains.on_header or chains.on_message or chains.on_route or chains.observed:
         ledger = Ledger(body, _header(intake))
     refused = _ask_rules(session, transaction, ledger, body) if ledger is not None else None
     if refused is not None:
         return refused
-    if transaction.mail.revision and (worst := transaction.begin_again()) is not None:
+    if transaction.changed and (worst := transaction.begin_again()) is not None:
         return session.refused(worst, "a recipient was refused after rules had changed the envelope")
-    if len(transaction.parts) > 1:
+    parts = transaction.parts
+    if not parts:
+        return session.refused(NOBODY_LEFT, "rules have removed every recipient")
+    if len(parts) > 1 or parts[-1].outlet.whole:
         _store(session, body)
     if ledger is None:
         ledger = Ledger(body, HeaderBlock(b"", b""))
     else:
         _trace_edits(session, ledger)
         ledger.close()
-    parts = transaction.parts
     reply = _hand_on(session, parts, transaction.mail, ledger.render(_received(session, transaction)))
     if reply.positive:
         transaction.committed = True
@@ -87,14 +90,16 @@ def _ask_rules(session: Session, transaction: Transaction, ledger: Ledger, body:
     mail.arrived(ledger, complete=False)
     if chains.on_header and (refused := session.decide(chains.on_header, mail)) is not None:
         return refused
-    if not (chains.on_message or chains.on_route):
+    session.watch("watch_header", mail)
+    if not (chains.on_message or chains.on_route or chains.observed):
         return None
     _store(session, body)
     mail.arrived(ledger, complete=True)
     if chains.on_message and (refused := session.decide(chains.on_message, mail)) is not None:
         return refused
-    if chains.on_route:
-        return session.decide(chains.on_route, mail)
+    if chains.on_route and (refused := session.decide(chains.on_route, mail)) is not None:
+        return refused
+    session.watch("watch_route", mail)
     return None
 
 
@@ -117,15 +122,23 @@ def _hand_on(session: Session, parts: list[Part], mail: Mail, body: Body) -> Rep
     """The durable hand-offs first, held; then the live one, whose reply decides over all of them."""
     reply: Reply | None = None
     for part in parts:
-        if part.outlet.live and session.connection.gone():
-            raise ConnectionLost("the client left before the message was committed")
+        if part.outlet.live:
+            _present(session)
         reply = part.handoff.finish(mail, body)
         if not reply.positive:
             return reply
     assert reply is not None
+    if not parts[-1].outlet.live:
+        _present(session)
     for part in parts:
         part.handoff.commit()
     return reply
+
+
+def _present(session: Session) -> None:
+    """Nothing is promised to a client that will never hear of it: it sends the message again."""
+    if session.connection.gone():
+        raise ConnectionLost("the client left before the message was committed")
 
 
 def _header(intake: Intake) -> HeaderBlock:

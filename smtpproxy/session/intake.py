@@ -112,11 +112,13 @@ class Intake:
             self._connection.lines.push(rest)
 
     def _check_lines(self, content: bytes) -> None:
-        """A line longer than a chunk shows at the chunks' ends; shorter ones than a chunk are never too long."""
+        """A line longer than a chunk shows at the chunks' ends; only for a small limit each line is looked at."""
+        limit = self._limits.text_line_length
         first = content.find(b"\n")
         self._line += len(content) if first < 0 else first
-        if self._line > self._limits.text_line_length:
-            raise Refusal(LINE_TOO_LONG, f"line of more than {self._limits.text_line_length} octets")
+        with_cr = limit + 1
+        if self._line > with_cr or (with_cr < len(content) and len(max(content.split(b"\n"), key=len)) > with_cr):
+            raise Refusal(LINE_TOO_LONG, f"line of more than {limit} octets")
         if first >= 0:
             self._line = len(content) - content.rfind(b"\n") - 1
 
@@ -137,7 +139,9 @@ class Arriving(Body):
         return self._stored.size if self._stored is not None else -1
 
     def store(self, memory: int, folder: str | None) -> None:
-        """Read to the end, into memory or a file; raises ``Refusal``, OSError when the disk is full."""
+        """Read to the end, into memory or a file; raises ``Refusal``, OSError when the disk is full. Once is enough."""
+        if self._stored is not None:
+            return
         intake = self._intake
         writer = BodyWriter(memory, folder)
         try:

@@ -245,8 +245,8 @@ class Session:
             self.client.forwarded = {}  # it spoke of this mail only
         if transaction is None:
             return
-        transaction.abandon()
         if not transaction.committed:
+            transaction.abandon()
             if self.chains.on_reset:
                 decide(self.chains, self.chains.on_reset, self.call, transaction.mail)
             self.watch("watch_reset", transaction.mail)

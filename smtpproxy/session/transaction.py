@@ -42,17 +42,22 @@ class Transaction:
         """The hand-offs that took at least one recipient, the durable ones first: they hold what the live one decides."""
         return sorted((part for part in self._parts.values() if part.recipients), key=lambda part: part.outlet.live)
 
+    @property
+    def changed(self) -> bool:
+        """Rules have made the envelope another one than the hand-offs know."""
+        return self.mail.revision > 0 or not all(rcpt.settled for rcpt in self.mail.recipients)
+
     def hand_over(self, rcpt: Recipient) -> Reply:
         """Offer ``rcpt`` to its hand-off, which begins with it if it is the first one; its reply is the recipient's."""
         session, mail = self.session, self.mail
         name = rcpt.via or mail.via or session.entrance.handoff
+        outlet = session.services.outlets.get(name)
+        if outlet is None:
+            raise Refusal(NO_SUCH_HANDOFF, f"a rule chose the hand-off {name!r}, which is not configured")
         part = self._parts.get(name)
+        if outlet.live and any(other.outlet.live and other.recipients for other in self._parts.values() if other is not part):
+            return ANOTHER_TRANSACTION
         if part is None:
-            outlet = session.services.outlets.get(name)
-            if outlet is None:
-                raise Refusal(NO_SUCH_HANDOFF, f"a rule chose the hand-off {name!r}, which is not configured")
-            if outlet.live and any(other.outlet.live and other.recipients for other in self._parts.values()):
-                return ANOTHER_TRANSACTION
             self._parts[name] = part = Part(outlet, session.handoff(outlet))
             part.refused = _refusal(part.handoff.begin(mail))
             mail.begun = True

@@ -22,6 +22,7 @@ _DOT_LINE = re.compile(rb"\r\n\.")
 # bytes.count() and 900 us for the two as alternatives of one pattern.
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _BARE_LF = re.compile(rb"\n(?<!\r\n)")
+_DOT_BEFORE_BARE = re.compile(rb"\r\n\.(?=\r(?!\n)|\n)")
 _BARE = re.compile(rb"(?:\r(?!\n)|(?<!\r)\n)(\.?)")
 
 
@@ -29,7 +30,7 @@ class DataScanner:
     """Finds the end of one message in the octets that follow 354; feed it whatever arrived.
 
     ``feed`` gives back the wire-form content that is certain so far; octets that may be the beginning of the
-    terminator are held until the next call, so no chunk ever ends in CR or in a part of CRLF.CRLF.
+    terminator are held until the next call, so no chunk ever ends within a CRLF or in a part of CRLF.CRLF.
     """
 
     __slots__ = ("_after_bare", "_held", "_virtual", "bare", "dots", "ended", "normalize", "size")
@@ -64,10 +65,10 @@ class DataScanner:
         else:
             cut = len(data) - _partial_terminator(data)
             content, self._held, rest = data[:cut], data[cut:], b""
+        if content and (_BARE_CR.search(content) or _BARE_LF.search(content) or self._after_bare):
+            content = self._mend(content)
         if self._virtual and content:
             content, self._virtual = content[self._virtual :], 0
-        if _BARE_CR.search(content) or _BARE_LF.search(content) or self._after_bare:
-            content = self._mend(content)
         self.size += len(content)
         return content, rest
 
@@ -86,6 +87,8 @@ class DataScanner:
             self.bare = "CR" if _BARE_CR.search(content) else "LF"
         if not self.normalize:
             return content
+        # A dot between CRLF and a bare newline would be the terminator once that newline is mended.
+        content = _DOT_BEFORE_BARE.sub(b"\r\n..", content)
         # A dot behind a bare newline was never stuffed: it is now, or CRLF would make LF.LF a terminator downstream.
         if self._after_bare and content.startswith(b"."):
             content = b"." + content

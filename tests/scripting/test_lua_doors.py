@@ -151,7 +151,8 @@ def test_a_coroutine_that_waits_for_another_call_is_refused_to_this_one() -> Non
 
 def test_a_coroutine_may_live_longer_than_its_call() -> None:
     rule = load(
-        "gen = coroutine.wrap(function() for i = 1, 9 do coroutine.yield(door(i)) end end) function on_load() return deny(gen()) end",
+        """gen = coroutine.wrap(function() for i = 1, 9 do coroutine.yield(door(i)) end end)
+           function on_load() return deny(gen()) end""",
         door=lambda i: i * 10,
     )
     assert [rule.hooks["on_load"]().text for _ in range(3)] == ["10", "20", "30"]  # type: ignore[union-attr]
@@ -220,8 +221,9 @@ def a_mail(number: int, lookup: Callable[[str], tuple[str | None, bool]]) -> Mai
 class Crowd:
     """Sessions that run the same hook at the same time; some are thrown a timeout while they wait at a door."""
 
-    def __init__(self, hook: Callable[..., Any]) -> None:
-        self.hook = hook
+    hook: Callable[..., Any]
+
+    def __init__(self) -> None:
         self.wrong: list[tuple[str, str]] = []
         self.right = self.killed = 0
         self.random = random.Random(7)
@@ -268,12 +270,12 @@ class Crowd:
 
 
 def test_hundreds_of_sessions_at_once_none_wrong() -> None:
-    crowd: Any = None
+    crowd = Crowd()
     rule = load(
         SCRIPT,
-        **{"users.exists": lambda rcpt: crowd.exists(rcpt), "users.broken": lambda what: crowd.broken(what)},
+        **{"users.exists": crowd.exists, "users.broken": crowd.broken},
     )
-    crowd = Crowd(rule.hooks["on_rcpt"])
+    crowd.hook = rule.hooks["on_rcpt"]
     gevent.joinall([gevent.spawn(crowd.session, number) for number in range(GREENLETS)], raise_error=True)
     assert crowd.wrong == []
     assert crowd.right + crowd.killed == GREENLETS * CALLS

@@ -296,7 +296,10 @@ def test_a_door_is_given_our_objects_and_named_values(mail: Mail) -> None:
 @pytest.fixture
 def kept(mail: Mail) -> Iterator[Callable[[str], Any]]:
     source = """
-      function on_data(mail) kept, header, recipients, loop, method = mail, mail.header, mail.recipients, pairs(mail.recipients), mail.raw end
+      function on_data(mail)
+        kept, header, recipients, method = mail, mail.header, mail.recipients, mail.raw
+        loop = pairs(mail.recipients)
+      end
       function on_load() return deny(tostring(%s)) end
     """
 

@@ -14,7 +14,7 @@ import pytest
 from smtpproxy.scripting import lua
 from smtpproxy.scripting.lua import LuaError, LuaRule
 
-ATOMS = "a b c x 1 %a %w %s %d %S . %. %% [ab] [^a] [a-c] [%a_] []a] [^]] - ^ $".split()
+ATOMS = [*"abcx1.-^$", *(f"%{c}" for c in "awsdS.%"), "[ab]", "[^a]", "[a-c]", "[%a_]", "[]a]", "[^]]"]
 SUBJECTS = "aabbcx1 .()-^$"
 COMPARE = """
 local source = ...

@@ -41,16 +41,18 @@ lint: .venv/.dev
 types: .venv/.dev
 	$(BIN)/mypy
 
+# The parts by themselves, then the whole server's CPU per message (docs/performance.md).
 perf: .venv/.dev
-	$(BIN)/python -m pytest perf -q --benchmark-enable --benchmark-only
+	$(BIN)/python -m pytest perf -q --benchmark-enable --benchmark-only --benchmark-columns=min,median,rounds
+	$(BIN)/python perf/whole.py
 
 docs: .venv/.dev
 	$(BIN)/python docs/generate.py
 
-# The long proofs in full length; `make test` runs them shortened.
+# The long proofs in full length (hours; SMTPPROXY_PROVE_SECONDS=20 shortens each); `make test` has them run for seconds.
 prove: .venv/.dev
 	@sh tests/needs.sh
-	SMTPPROXY_PROVE=1 $(BIN)/python -m pytest tests -m proof -v
+	SMTPPROXY_PROVE=1 $(BIN)/python -m pytest tests -m proof -v -s
 
 clean:
 	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -97,7 +97,8 @@ def peer_rows(results: dict[str, Any]) -> Iterator[list[str]]:
 def hook_us(servers: dict[str, Any], server: str) -> float:
     """With the hooks less without them, round by round."""
     pairs = zip(servers.get(server, []), servers.get(f"{server}-nohooks", []), strict=False)
-    return statistics.median([(a["cpu_ms"] - b["cpu_ms"]) * 1000 / CALLS_PER_MESSAGE for a, b in pairs] or [float("nan")])
+    costs: list[float] = [(a["cpu_ms"] - b["cpu_ms"]) * 1000 / CALLS_PER_MESSAGE for a, b in pairs]
+    return statistics.median(costs) if costs else float("nan")
 
 
 def paired(ours: list[Any], theirs: list[Any] | None, key: str) -> float | None:
@@ -106,7 +107,8 @@ def paired(ours: list[Any], theirs: list[Any] | None, key: str) -> float | None:
 
 
 def median(rounds: list[Any], key: str) -> float:
-    return statistics.median(one[key] for one in rounds)
+    values: list[float] = [one[key] for one in rounds]
+    return statistics.median(values)
 
 
 def cost(rounds: list[Any] | None, work: Work) -> str:

@@ -68,4 +68,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In full length a proof takes as long as it takes."""
     for item in items:
         if Proof.full and item.get_closest_marker("proof"):
-            item.add_marker(pytest.mark.timeout(7200))
+            item.add_marker(pytest.mark.timeout(7200), append=False)

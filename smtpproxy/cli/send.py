@@ -46,11 +46,11 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         words = [part.strip() for word in args.to or ["postmaster@example.com"] for part in word.split(",")]
-        recipients = [parse_address(word) for word in words if word]
-        sender = parse_address(args.sender) if args.sender.strip("<>") else NULL
+        recipients = [_address(word) for word in words if word]
+        sender = _address(args.sender) if args.sender.strip("<>") else NULL
         letter = Letter(sender, recipients, message(args, str(sender), words))
         host, port = _server(args)
-    except (AddressError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"smtpproxy send: {error}", file=sys.stderr)
         return 2
     try:
@@ -65,6 +65,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"refused: {rcpt}: {refusal}")
     print(reply if args.quiet else f"final reply: {reply}")
     return 0 if 200 <= reply.code < 300 and not letter.refused else 1
+
+
+def _address(word: str) -> Address:
+    try:
+        return parse_address(word)
+    except AddressError as error:
+        raise ValueError(f"{word!r}: {error}") from None
 
 
 class Letter:

@@ -132,13 +132,13 @@ class Pool:
         limits = upstream.timeouts
         if not patient:
             limits = limits._replace(
-                connect=min(PATIENCE, limits.connect), greeting=min(PATIENCE, limits.greeting), mail=min(PATIENCE, limits.mail)
+                connect=_patience(limits.connect), greeting=_patience(limits.greeting), mail=_patience(limits.mail)
             )
         try:
             return upstream.open(limits)
         except UpstreamLost as lost:
             self._log(f"failed: {lost}", upstream)
-            if not patient and not upstream.probing:
+            if upstream.failed and not patient and not upstream.probing:
                 upstream.probing = True
                 gevent.spawn(self._probe, upstream)
             raise
@@ -158,6 +158,10 @@ class Pool:
                 return
         finally:
             upstream.probing = False
+
+
+def _patience(limit: float) -> float:
+    return min(PATIENCE, limit or PATIENCE)
 
 
 def _back_off() -> Iterator[float]:

@@ -155,7 +155,9 @@ class SmtpClient:
                 raise UpstreamLost("message", str(error)) from None
 
     def end_of_data(self) -> Reply:
-        """The dot and its reply (of the first recipient, for LMTP)."""
+        """The dot and its reply (of the first recipient, for LMTP). What was said before the dot answers no message."""
+        if not self.connection.quiet():
+            raise UpstreamLost("message", "it spoke or closed before the end of the message")
         self.send(b".")
         return self.final_reply()
 

@@ -25,7 +25,7 @@ Clock = Callable[[], float]
 class Upstream:
     """A server behind us; connections that carry no client's identity are kept and used again."""
 
-    __slots__ = ("_clock", "_hello_name", "_idle", "announced", "failed", "probing", "target", "timeouts")
+    __slots__ = ("_clock", "_hello_name", "_idle", "_opened", "announced", "failed", "probing", "target", "timeouts")
 
     def __init__(self, target: Target, timeouts: Timeouts, hello_name: str, clock: Clock) -> None:
         self.target = target
@@ -36,18 +36,22 @@ class Upstream:
         self.probing = False
         self._clock = clock
         self._hello_name = hello_name
+        self._opened = 0
         self._idle: deque[tuple[SmtpClient, float]] = deque()
 
     def __str__(self) -> str:
         return str(self.target)
 
     def open(self, timeouts: Timeouts | None = None) -> SmtpClient:
-        """A fresh connection that is greeted and has said EHLO; raises ``UpstreamLost`` and is ``failed`` then."""
+        """A fresh connection that is greeted and has said EHLO; raises ``UpstreamLost``, and has ``failed`` then."""
+        opened = self._opened
         try:
             client = self._connect(timeouts or self.timeouts)
         except UpstreamLost:
-            self.failed = True
+            if self._opened == opened:
+                self.failed = True  # nobody else was let in meanwhile
             raise
+        self._opened += 1
         self.failed = False
         return client
 
@@ -105,6 +109,7 @@ class Upstream:
         if client.uses >= REUSES:
             client.leave()
         else:
+            self.failed = False  # it has just served; a refused opening meant that it was busy
             self._idle.append((client, self._clock()))
 
     def drop_idle(self, everything: bool = False) -> None:

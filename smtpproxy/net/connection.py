@@ -23,6 +23,7 @@ from smtpproxy.wire.lines import LineBuffer
 __all__ = ["Connection", "ConnectionLost", "Expired"]
 
 CHUNK = 65536  # from 128 KB on each recv allocates by mmap: twice the system time
+FOREVER = 1e9
 _READ, _WRITE = 1, 2
 
 
@@ -31,7 +32,7 @@ class ConnectionLost(OSError):
 
 
 class Connection:
-    """Lines and octets in, octets out.  Used by one greenlet at a time; every wait has a deadline (``timeout`` seconds).
+    """Lines and octets in, octets out.  Used by one greenlet at a time; every wait has a deadline (``timeout`` seconds, 0: none).
 
     ``write`` gathers; what was written goes out in one send before the next wait for input, or at ``flush``.
     Reads raise ``ConnectionLost`` at the end of the stream and ``Expired`` when ``timeout`` is over.
@@ -157,7 +158,7 @@ class Connection:
     def _wait(self, watcher: Any) -> None:
         current = getcurrent()
         deadline = self._deadline
-        deadline.arm(current, self.timeout)
+        deadline.arm(current, self.timeout or FOREVER)
         watcher.start(current.switch)
         try:
             get_hub().switch()
@@ -277,7 +278,7 @@ def _finish_connect(sock: _socket.socket, address: tuple[str, int] | str, timeou
     if error == errno.EINPROGRESS:
         deadline, current = Deadline(), getcurrent()
         writer = get_hub().loop.io(sock.fileno(), _WRITE)
-        deadline.arm(current, timeout)
+        deadline.arm(current, timeout or FOREVER)
         writer.start(current.switch)
         try:
             get_hub().switch()

@@ -6,6 +6,7 @@ the disk, and no ``logging`` lock can switch greenlets in the middle of it.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -95,7 +96,10 @@ def _logfmt(stamp: str, event: str, fields: dict[str, Any]) -> str:
 def _json(stamp: str, event: str, fields: dict[str, Any]) -> str:
     record: dict[str, Any] = {"time": stamp, "event": event}
     record.update((name, value) for name, value in fields.items() if value is not None and value != "")
-    return msgspec.json.encode(record, enc_hook=str).decode("utf-8", "backslashreplace")
+    try:
+        return msgspec.json.encode(record, enc_hook=str).decode()
+    except UnicodeEncodeError:  # octets of a peer's that are no UTF-8 (surrogateescape)
+        return json.dumps(record, default=str)
 
 
 def _escape(match: re.Match[str]) -> str:

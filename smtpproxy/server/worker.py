@@ -128,6 +128,7 @@ class Worker:
         end = self.clock.monotonic() + self.config.limits.timeouts.drain
         while self.pool.busy and self.clock.monotonic() < end:
             gevent.sleep(0.02)
+        self._keep_learned()
         self.log("stopped", sessions=len(self.pool.busy))
         for outlet in self._outlets.values():
             if isinstance(outlet, ProxyOutlet):
@@ -248,7 +249,13 @@ class Worker:
                 if isinstance(outlet, ProxyOutlet):
                     for upstream in outlet.pool.upstreams:
                         upstream.drop_idle()
+            self._keep_learned()
+
+    def _keep_learned(self) -> None:
+        try:
             self._learned.keep(self._outlets)
+        except OSError as error:  # the disk is full: mail goes on
+            self.log("not_kept", level="error", error=str(error))
 
 
 def spare_the_collector() -> None:

@@ -154,6 +154,7 @@ def xclient(session: Session, command: Command) -> Reply:
     session.handoffs.clear()
     session.offer = None
     session.refusal = None
+    client.relay = False  # granted to whom it was before
     _take(client, said)
     client.trusted = client.address in session.services.relaying.networks
     return welcome(session)

@@ -219,7 +219,8 @@ class Session:
     def our_fault(self) -> Reply:
         """A defect of ours: the peer is told to come back, the log where it is."""
         reply = Reply(451, "4.3.0", f"Internal error, id {self.call.id}")
-        self.services.log("internal_error", level="error", id=self.call.id, client=self.client.address, trace=traceback.format_exc())
+        trace = traceback.format_exc()
+        self.services.log("internal_error", level="error", id=self.call.id, client=self.client.address, trace=trace)
         self.end_transaction()
         return reply
 
@@ -245,8 +246,8 @@ class Session:
             self.client.forwarded = {}  # it spoke of this mail only
         if transaction is None:
             return
+        transaction.abandon()
         if not transaction.committed:
-            transaction.abandon()
             if self.chains.on_reset:
                 decide(self.chains, self.chains.on_reset, self.call, transaction.mail)
             self.watch("watch_reset", transaction.mail)

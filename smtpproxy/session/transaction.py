@@ -83,8 +83,10 @@ class Transaction:
         return worst
 
     def abandon(self) -> None:
+        """Undo whatever was not committed; of a committed mail, the hand-offs that refused all their recipients."""
         for part in self._parts.values():
-            part.handoff.abandon()
+            if not (self.committed and part.recipients):
+                part.handoff.abandon()
 
 
 class Part:

@@ -22,7 +22,7 @@ from smtpproxy.net.accept import Acceptor, GreenletPool
 from smtpproxy.net.connection import Connection
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.session.offer import Offers, own_extensions
-from smtpproxy.session.services import Entrance, Services
+from smtpproxy.session.services import Entrance, Services, Story
 from smtpproxy.session.session import Session
 from smtpproxy.testing.client import FakeClient
 
@@ -42,7 +42,7 @@ class StandingClock:
 class Front:
     """Listener "mx" in front of `outlets`, the first of them its hand-off; recipients in example.com are ours.
 
-    `rules` are files for `folder`, by name. `records` is the log: (event, fields). A context manager.
+    `rules` are files for `folder`, by name; `settings` their tables. `records` is the log: (event, fields). A context manager.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class Front:
         relaying: Relaying | None = None,
         pin: str = "transaction",
         resolver: Resolver | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        story: Story | None = None,
         **entrance: Any,
     ) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
@@ -61,7 +63,7 @@ class Front:
         self.stopping = False
         self.pool = GreenletPool()
         self._resolver = resolver or Zone({})
-        self._rules = self._load(folder, rules or {})
+        self._rules = self._load(folder, rules or {}, settings or {})
         limits = limits or Limits()
         self.services = Services(
             rules=self._rules,
@@ -76,6 +78,7 @@ class Front:
             log=self._log,
             spool=str(folder) if folder else None,
             stopping=lambda: self.stopping,
+            story=story,
             doors={"dns": self._resolver, "log": self._log},
         )
         sock = _socket.socket()
@@ -112,13 +115,13 @@ class Front:
         self._acceptor.close()
         self._rules.stop()
 
-    def _load(self, folder: Path | None, sources: Mapping[str, str]) -> Rules:
+    def _load(self, folder: Path | None, sources: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]) -> Rules:
         for name, source in sources.items():
             assert folder is not None
             (folder / name).write_text(source, "utf-8")
         if folder is not None:
             folder.chmod(0o755)
-        rules = Rules(folder, {}, {"mx": ("*",)}, log=self._log, doors={"dns": self._resolver, "log": self._log})
+        rules = Rules(folder, settings, {"mx": ("*",)}, log=self._log, doors={"dns": self._resolver, "log": self._log})
         rules.load()
         if sources:
             rules.start()

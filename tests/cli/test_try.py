@@ -22,7 +22,7 @@ def save(trying: Any, old: str, new: str) -> None:
 
 
 def test_it_says_what_to_type_next_and_that_works(trying: Any) -> None:
-    hints = [line.strip() for line in trying.printed.splitlines() if " send " in line]
+    hints = [line.strip() for line in trying.printed.splitlines() if " send --" in line]
     assert hints[0] == f"{sys.executable} -m smtpproxy send --port {trying.port} --to you@example.com"
     statuses = [subprocess.run(hint, shell=True, capture_output=True, timeout=30, check=False).returncode for hint in hints]
     assert statuses == [0, 1]

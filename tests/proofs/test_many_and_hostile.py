@@ -1,0 +1,170 @@
+"""Lines without end, clients without haste, thousands that say nothing: memory stays flat and the others are served."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import gevent
+import pytest
+
+from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.process import RunningServer, running_server
+from smtpproxy.testing.waiting import until
+
+CONFIG = """
+hostname = "mx.example.com"
+[listener.mx]
+bind = ["127.0.0.1:0"]
+handoff = "drop"
+[handoff.drop]
+kind = "discard"
+[relaying]
+domains = ["example.com"]
+[limits]
+connections_per_client = 0
+junk_commands = 0
+[limits.timeouts]
+drain = "1s"
+"""
+MEGABYTE = 1 << 20
+SERVED_WITHIN = 0.1
+FLAT = 4 * MEGABYTE
+BETWEEN_OCTETS = 0.001
+"""From all slow clients together; faster, and they would be a flood."""
+
+
+def serve_one(port: int) -> float:
+    """A whole session with one message; how long it took, in seconds."""
+    began = time.monotonic()
+    with FakeClient.greeted(port) as client:
+        client.send("MAIL FROM:<a@client.test>")
+        client.send("RCPT TO:<b@example.com>")
+        assert client.message(b"Subject: x\r\n\r\ntext\r\n").startswith("250")
+        client.send("QUIT")
+    return time.monotonic() - began
+
+
+def in_data(port: int) -> FakeClient:
+    """A client that was told to go ahead with its message."""
+    client = FakeClient.greeted(port)
+    client.send("MAIL FROM:<a@client.test>")
+    client.send("RCPT TO:<b@example.com>")
+    assert client.send("DATA").startswith("354")
+    return client
+
+
+def pour(server: RunningServer, client: FakeClient, piece: bytes, size: int) -> Iterator[int]:
+    """As much in pieces, or until the server closes; the memory in use meanwhile."""
+    with suppress(OSError):
+        for number in range(size // len(piece)):
+            client.raw(piece)
+            if number % 16 == 0:
+                yield server.resident
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with running_server(tmp_path_factory.mktemp("server"), CONFIG) as running:
+        for _ in range(20):
+            serve_one(running.port)
+        yield running
+
+
+FLOODS = {
+    "a command line": (False, b"x" * 65536),
+    "command lines": (False, b"NOOP " + b"x" * 65529 + b"\r\n"),
+    "a line of a header": (True, b"x" * 65536),
+    "fields of a header": (True, b"X-Field: xxxxxxx\r\n" * 3640),
+    "a message": (True, b"\r\n" + b"x" * 60 + b"\r\n.x"),
+    "newlines": (True, b"\n" * 65536),
+    "stuffed dots": (True, b"\r\n..\r\n" * 10000),
+}
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("flood", FLOODS)
+def test_floods(server: RunningServer, proof: Any, flood: str) -> None:
+    """Memory stays flat, and the next client is served."""
+    content, piece = FLOODS[flood]
+    piece *= max(1, 65536 // len(piece))
+    size = 64 * MEGABYTE if len(set(piece)) == 1 else proof.rounds(16, 64) * MEGABYTE
+    before = server.resident
+    with in_data(server.port) if content else FakeClient.greeted(server.port) as client:
+        most = max(pour(server, client, piece, size), default=before)
+    proof.figure(f"{size // MEGABYTE} MB of {flood}", f"{(most - before) / MEGABYTE:+.1f} MB")
+    assert most - before < FLAT + MEGABYTE  # a message is held in memory up to 1 MB
+    assert serve_one(server.port) < 1.0
+
+
+@pytest.mark.proof
+def test_slow_clients(server: RunningServer, proof: Any) -> None:
+    """They send an octet at a time, and read nothing: another client does not notice."""
+    slow = [FakeClient.greeted(server.port) if number % 2 else in_data(server.port) for number in range(proof.rounds(40, 400))]
+    turns = proof.lasting(1.0, 60.0)
+    dripping = gevent.spawn(drip, slow, turns)
+    times = []
+    while not dripping.ready():
+        times.append(serve_one(server.port))
+    dripping.get()
+    for client in slow:
+        client.close()
+    proof.figure(f"served beside {len(slow)} slow clients", spread(times))
+    assert statistics.median(times) < SERVED_WITHIN
+
+
+def drip(clients: list[FakeClient], turns: Iterator[int]) -> None:
+    for turn in turns:
+        for client in clients:
+            client.raw(b"NOOP \r\n"[turn % 7 :][:1])
+            gevent.sleep(BETWEEN_OCTETS)
+
+
+@pytest.mark.proof
+def test_a_client_that_reads_nothing(server: RunningServer, proof: Any) -> None:
+    """Its replies wait for it in the kernel's buffers, not in our memory."""
+    before = server.resident
+    with FakeClient.greeted(server.port) as client:
+        client.socket.setblocking(False)
+        with suppress(OSError):
+            for _ in range(proof.rounds(200, 2000)):
+                client.socket.send(b"HELP\r\n" * 10000)
+                gevent.sleep(0)
+        most = server.resident
+        assert serve_one(server.port) < 1.0
+    proof.figure("a client that reads nothing", f"{(most - before) / MEGABYTE:+.1f} MB")
+    assert most - before < FLAT
+
+
+@pytest.mark.proof
+def test_idle_connections(server: RunningServer, proof: Any) -> None:
+    """Thousands that have said EHLO and wait; what each costs, and what another client notices."""
+    count = proof.rounds(300, 2000)
+    raise_file_limit()
+    before = server.resident
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(FakeClient.greeted(server.port))
+        each = (server.resident - before) / count
+        times = [serve_one(server.port) for _ in range(proof.rounds(20, 500))]
+    proof.figure(f"{count} idle connections", f"{each / 1024:.1f} KB each")
+    proof.figure("served beside them", spread(times))
+    assert statistics.median(times) < SERVED_WITHIN
+    assert each < 40 * 1024
+    until(lambda: serve_one(server.port) < 1.0, 10, "served when they have left")
+
+
+def raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def spread(times: list[float]) -> str:
+    """For people."""
+    ordered = sorted(times)
+    late = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+    return f"median {statistics.median(ordered) * 1000:.1f} ms, 99th of 100 {late * 1000:.1f} ms ({len(ordered)} sessions)"

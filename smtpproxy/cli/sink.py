@@ -12,13 +12,9 @@ from typing import Any
 
 from smtpproxy.config.schema import Config, Handoff, Limits, Listener, Log, Relaying, Scripts
 from smtpproxy.config.values import Endpoint, Hostname, LogTo, Networks
-from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
-from smtpproxy.facts.recipient import Recipient
-from smtpproxy.handoff.base import OK
-from smtpproxy.handoff.discard import CARRIES_ALL
+from smtpproxy.handoff.discard import Discard
 from smtpproxy.message.body import Body
-from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Reply
 
 EVERYBODY = Networks(["0.0.0.0/0", "::/0"])
@@ -75,30 +71,16 @@ def _end_with_input() -> None:
     gevent.spawn(follow)
 
 
-class Keep:
+class Keep(Discard):
     """A hand-off that writes each message to a file and removes the oldest beyond ``last``."""
 
-    live = False
-    whole = False
-    name = "keep"
-    via = "keep"
+    __slots__ = ("_folder", "_kept", "_last")
 
     def __init__(self, folder: Path, last: int) -> None:
+        super().__init__("keep")
         self._folder = folder
         self._last = last
         self._kept = deque(sorted(folder.glob("*.eml"), key=lambda path: path.stat().st_mtime))
-
-    def announced(self) -> Extensions:
-        return CARRIES_ALL
-
-    def open(self, client: Client) -> Keep:
-        return self
-
-    def begin(self, mail: Mail) -> Reply:
-        return OK
-
-    def recipient(self, mail: Mail, rcpt: Recipient) -> Reply:
-        return OK
 
     def finish(self, mail: Mail, body: Body) -> Reply:
         path = self._folder / f"{mail.id}.eml"
@@ -114,9 +96,3 @@ class Keep:
         while len(self._kept) > self._last:
             self._kept.popleft().unlink(missing_ok=True)
         return Reply(250, "2.0.0", f"Ok: kept as {path.name}")
-
-    def commit(self) -> None: ...
-
-    def abandon(self) -> None: ...
-
-    def close(self) -> None: ...

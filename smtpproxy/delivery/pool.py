@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import gevent
-from gevent.lock import BoundedSemaphore
+from gevent.event import Event
 
 from smtpproxy.delivery.smtp import SmtpClient, UpstreamLost
 from smtpproxy.delivery.upstream import Upstream
+from smtpproxy.net.connection import FOREVER
 from smtpproxy.wire.extensions import Extensions, intersect
 
 PATIENCE = 1.0
@@ -26,22 +27,21 @@ class NoUpstream(Exception):
 
 
 class Pool:
-    """Connections to one of ``upstreams``, the first that works or all in turn; at most ``limit`` at one time (0: any)."""
+    """Connections to one of ``upstreams``, the first that works or all in turn."""
 
-    __slots__ = ("_even", "_log", "_slots", "_turn", "closed", "upstreams")
+    __slots__ = ("_even", "_freed", "_log", "_turn", "closed", "upstreams")
 
     def __init__(
         self,
         upstreams: Sequence[Upstream],
         *,
         even: bool = False,
-        limit: int = 0,
         on_change: Callable[[str, Upstream], None] = lambda event, upstream: None,
     ) -> None:
         self.upstreams = tuple(upstreams)
         self._even = even
         self._turn = 0
-        self._slots = BoundedSemaphore(limit * len(self.upstreams)) if limit else None
+        self._freed = Event()
         self._log = on_change
         self.closed = False
 
@@ -56,31 +56,34 @@ class Pool:
         return common
 
     def take(self, *, fresh: bool = False) -> tuple[Upstream, SmtpClient]:
-        """A connection at rest: kept from earlier (unless ``fresh``) or new. Raises ``NoUpstream``."""
-        if self._slots is not None and not self._slots.acquire(timeout=self.upstreams[0].timeouts.connect):
-            raise NoUpstream("every connection to the upstream is in use")
-        try:
-            return self._take(fresh)
-        except BaseException:
-            self._release()
-            raise
+        """A connection at rest: kept from earlier (unless ``fresh``) or new. Raises ``NoUpstream``.
+
+        Where every server has as many as it may have, waits for one as long as a connection may take to be made.
+        """
+        first = self.upstreams[0]
+        end = first.clock() + (first.timeouts.connect or FOREVER)
+        while (taken := self._take(fresh)) is None:
+            self._freed.clear()
+            if not self._freed.wait(max(end - first.clock(), 0.0)):
+                raise NoUpstream("every connection to the upstream is in use")
+        return taken
 
     def keep(self, upstream: Upstream, client: SmtpClient) -> None:
         """Give back a connection at rest."""
-        self._release()
+        self._release(upstream)
         if self.closed:
             client.leave()
         else:
             upstream.keep(client)
 
-    def leave(self, client: SmtpClient) -> None:
+    def leave(self, upstream: Upstream, client: SmtpClient) -> None:
         """Give back a connection at rest that nobody else may use: it is one client's."""
-        self._release()
+        self._release(upstream)
         client.leave()
 
-    def drop(self, client: SmtpClient) -> None:
+    def drop(self, upstream: Upstream, client: SmtpClient) -> None:
         """Give back a connection in any other state: it is closed."""
-        self._release()
+        self._release(upstream)
         client.close()
 
     def probe_all(self) -> None:
@@ -97,20 +100,28 @@ class Pool:
         for upstream in self.upstreams:
             upstream.drop_idle(everything=True)
 
-    def _release(self) -> None:
-        if self._slots is not None:
-            self._slots.release()
+    def _release(self, upstream: Upstream) -> None:
+        upstream.used -= 1
+        self._freed.set()
 
-    def _take(self, fresh: bool) -> tuple[Upstream, SmtpClient]:
+    def _take(self, fresh: bool) -> tuple[Upstream, SmtpClient] | None:
+        """One of them; None when all that are alive have no room."""
         reasons: dict[Upstream, UpstreamLost] = {}
         candidates = list(self._candidates())
+        full = False
         for upstream in candidates:
             if not upstream.failed and not fresh and (client := upstream.take()) is not None:
+                upstream.used += 1
                 return upstream, client
+            if not upstream.room():
+                full = True
+                continue
             try:
                 return upstream, self._open(upstream, patient=len(candidates) == 1)
             except UpstreamLost as lost:
                 reasons[upstream] = lost
+        if full:
+            return None
         # None is left to turn to: those that were only slow get all the time there is.
         slow = [upstream for upstream, lost in reasons.items() if lost.silent and len(candidates) > 1]
         for upstream in slow:
@@ -134,14 +145,20 @@ class Pool:
             limits = limits._replace(
                 connect=_patience(limits.connect), greeting=_patience(limits.greeting), mail=_patience(limits.mail)
             )
+        upstream.used += 1
         try:
             return upstream.open(limits)
-        except UpstreamLost as lost:
-            self._log(f"failed: {lost}", upstream)
-            if upstream.failed and not patient and not upstream.probing:
-                upstream.probing = True
-                gevent.spawn(self._probe, upstream)
+        except BaseException as error:
+            self._release(upstream)
+            if isinstance(error, UpstreamLost):
+                self._look_after(upstream, error, patient)
             raise
+
+    def _look_after(self, upstream: Upstream, lost: UpstreamLost, patient: bool) -> None:
+        self._log(f"failed: {lost}", upstream)
+        if upstream.failed and not patient and not upstream.probing:
+            upstream.probing = True
+            gevent.spawn(self._probe, upstream)
 
     def _probe(self, upstream: Upstream) -> None:
         """Look after a server that failed until it answers again, so that no client has to."""

@@ -25,16 +25,22 @@ Clock = Callable[[], float]
 class Upstream:
     """A server behind us; connections that carry no client's identity are kept and used again."""
 
-    __slots__ = ("_clock", "_hello_name", "_idle", "_opened", "announced", "failed", "probing", "target", "timeouts")
+    __slots__ = (
+        "_hello_name", "_idle", "_opened", "announced", "clock", "failed", "limit", "probing", "target", "timeouts", "used",
+    )  # fmt: skip
 
-    def __init__(self, target: Target, timeouts: Timeouts, hello_name: str, clock: Clock) -> None:
+    def __init__(self, target: Target, timeouts: Timeouts, hello_name: str, clock: Clock, limit: int = 0) -> None:
         self.target = target
+        self.limit = limit
+        """Connections at one time, idle ones among them; 0 for any number."""
+        self.used = 0
+        """Connections that somebody has taken."""
         self.timeouts = timeouts
         self.announced: Extensions | None = None
         """What EHLO was last answered with; None while it was never reached."""
         self.failed = False
         self.probing = False
-        self._clock = clock
+        self.clock = clock
         self._hello_name = hello_name
         self._opened = 0
         self._idle: deque[tuple[SmtpClient, float]] = deque()
@@ -92,13 +98,19 @@ class Upstream:
             found = socket.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
             return [str(entry[4][0]) for entry in found]
 
+    def room(self) -> bool:
+        """Whether one more connection is allowed; an idle one gives way to it."""
+        if self.limit and self.used + len(self._idle) >= self.limit and self._idle:
+            self._idle.popleft()[0].leave()
+        return not self.limit or self.used + len(self._idle) < self.limit
+
     # -- connections kept for the next message -------------------------------------------------------------------
 
     def take(self) -> SmtpClient | None:
         """An idle connection that is still there, the one used last first."""
         while self._idle:
             client, since = self._idle.pop()
-            if self._clock() - since < IDLE_SECONDS and client.connection.quiet():
+            if self.clock() - since < IDLE_SECONDS and client.connection.quiet():
                 return client
             client.close()
         return None
@@ -110,9 +122,9 @@ class Upstream:
             client.leave()
         else:
             self.failed = False  # it has just served; a refused opening meant that it was busy
-            self._idle.append((client, self._clock()))
+            self._idle.append((client, self.clock()))
 
     def drop_idle(self, everything: bool = False) -> None:
         """Leave connections idle for too long (or all of them); called now and then."""
-        while self._idle and (everything or self._clock() - self._idle[0][1] >= IDLE_SECONDS):
+        while self._idle and (everything or self.clock() - self._idle[0][1] >= IDLE_SECONDS):
             self._idle.popleft()[0].leave()

@@ -150,8 +150,10 @@ class Client(Fact):
         """Be the client that XCLIENT or PROXY speaks of; what is left out stays as it is.
 
         ``name``: None says that there is none, "" that its lookup failed for now.  A new address without a name has its
-        name looked up again.
+        name looked up again.  What rules noted about the one before is forgotten.
         """
+        put(self, "_notes", None)
+        put(self, "_results", None)
         if address is not None:
             self.address = address
             self._name, self._name_temporary = ..., False

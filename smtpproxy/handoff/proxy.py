@@ -144,7 +144,7 @@ class Proxy:
             self._drop()
         else:
             self._link = None
-            self._outlet.pool.leave(link.smtp)
+            self._outlet.pool.leave(link.upstream, link.smtp)
 
     # -- one transaction -----------------------------------------------------------------------------------------
 
@@ -286,4 +286,4 @@ class Proxy:
         link, self._link = self._link, None
         self._begun = False
         if link is not None:
-            self._outlet.pool.drop(link.smtp)
+            self._outlet.pool.drop(link.upstream, link.smtp)

@@ -82,9 +82,10 @@ def outlet(name: str, settings: Handoff, hostname: str, clock: SystemClock, log:
         log("handoff_failed", handoff=name, id=client.id, client=client.address, cause=cause)
 
     upstreams = [
-        Upstream(target, _timeouts(settings.timeouts), settings.helo or hostname, clock.monotonic) for target in settings.to
+        Upstream(target, _timeouts(settings.timeouts), settings.helo or hostname, clock.monotonic, settings.connections)
+        for target in settings.to
     ]
-    pool = Pool(upstreams, even=settings.balance == "even", limit=settings.connections, on_change=told)
+    pool = Pool(upstreams, even=settings.balance == "even", on_change=told)
     made = RelayOutlet if settings.kind == "relay" else ProxyOutlet
     return made(name, pool, settings.identity, refused)
 

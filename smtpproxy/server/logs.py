@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import syslog
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,13 +31,13 @@ _ESCAPED = re.compile(r'[\x00-\x1f\x7f-\x9f"\\\u2028\u2029\ud800-\udfff]')
 class Log:
     """``log("message", id=..., size=...)``; fields whose value is None or "" are left out."""
 
-    __slots__ = ("_console", "_encode", "_flusher", "_lines", "_size", "_stamp", "_stamped", "_write")
+    __slots__ = ("_console", "_encode", "_flusher", "_lines", "_size", "_stamp", "_stamped", "_to")
 
     def __init__(self, settings: LogSettings, console: Callable[[str, dict[str, Any]], None] | None = None) -> None:
         """``console`` is told every record too, at once."""
         self._console = console
         self._encode = _json if settings.format == "json" else _logfmt
-        self._write = _writer(settings)
+        self._to = _target(settings)
         self._lines: list[str] = []
         self._size = 0
         self._stamped = -1
@@ -60,7 +61,15 @@ class Log:
     def flush(self) -> None:
         if self._lines:
             lines, self._lines, self._size = self._lines, [], 0
-            self._write(lines)
+            self._to.write(lines)
+
+    def reopen(self, settings: LogSettings) -> None:
+        """Go on as ``settings`` say, in a new file if the old one was moved away; raises OSError, with nothing changed."""
+        target = _target(settings)
+        self.flush()
+        self._to.close()
+        self._to = target
+        self._encode = _json if settings.format == "json" else _logfmt
 
     def stop(self) -> None:
         if self._flusher is not None:
@@ -109,34 +118,49 @@ def _escape(match: re.Match[str]) -> str:
     return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character) or f"\\u{ord(character):04x}"
 
 
-def _writer(settings: LogSettings) -> Callable[[list[str]], None]:
+def _target(settings: LogSettings) -> _Stream | _Syslog:
+    """Where records go; raises OSError."""
     if settings.to == "syslog":
-        return _syslog()
+        return _Syslog()
     if settings.to == "stdout":
-        return _stream(sys.stdout.fileno())
+        return _Stream(os.dup(sys.stdout.fileno()))
     os.makedirs(os.path.dirname(os.path.abspath(settings.to)), exist_ok=True)
-    return _stream(os.open(settings.to, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640))
+    return _Stream(os.open(settings.to, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640))
 
 
-def _stream(descriptor: int) -> Callable[[list[str]], None]:
-    def write(lines: list[str]) -> None:
+class _Stream:
+    """A file or a pipe. A full disk loses records, never mail: whoever logs is not told."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, lines: list[str]) -> None:
         data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
         while data:
             try:
-                data = data[os.write(descriptor, data) :]
+                data = data[os.write(self._descriptor, data) :]
             except BlockingIOError:
                 gevent.sleep(0.01)
+            except OSError:
+                return
 
-    return write
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
-def _syslog() -> Callable[[list[str]], None]:
-    import syslog
+class _Syslog:
+    """The system's log, facility mail."""
 
-    syslog.openlog("smtpproxy", syslog.LOG_PID, syslog.LOG_MAIL)
+    __slots__ = ()
 
-    def write(lines: list[str]) -> None:
+    def __init__(self) -> None:
+        syslog.openlog("smtpproxy", syslog.LOG_PID, syslog.LOG_MAIL)
+
+    def write(self, lines: list[str]) -> None:
         for line in lines:
             syslog.syslog(line)
 
-    return write
+    def close(self) -> None:
+        syslog.closelog()

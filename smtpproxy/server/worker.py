@@ -57,7 +57,10 @@ class Worker:
     ) -> None:
         self.config = config
         self.path = path
-        self.log = Log(config.log, console)
+        try:
+            self.log = Log(config.log, console)
+        except OSError as error:
+            raise Refused(f"cannot write the log: {error}") from None
         self.clock = SystemClock()
         self.ids = Ids()
         self.resolver: Resolver = resolver or DnsResolver()
@@ -148,7 +151,9 @@ class Worker:
             return False
         try:
             config = load(self.path)
+            self._only_what_can_change(config)
             opened = self._open(config)
+            self.log.reopen(config.log)
         except (ConfigErrors, Refused, OSError) as error:
             self.log("reload_refused", level="error", error=str(error))
             self._notify(f"reload refused, the old configuration stays:\n{error}")
@@ -168,6 +173,13 @@ class Worker:
         self._let_in(opened)
         self.log("reloaded", listeners=len(self._listeners))
         return True
+
+    def _only_what_can_change(self, config: Config) -> None:
+        """Raises ``Refused`` for what a running process holds on to."""
+        fixed = (("data", config.data, self.config.data), ("scripts.folder", config.scripts.folder, self.config.scripts.folder))
+        for key, new, old in fixed:
+            if new != old:
+                raise Refused(f"{key} takes a restart to change from {old} to {new}")
 
     def _generation(self, config: Config) -> Services:
         self._outlets = {**build.outlets(config, self.clock, self.log), **self._extra_outlets}

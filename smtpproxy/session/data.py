@@ -75,13 +75,8 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
         _trace_edits(session, ledger)
         ledger.close()
     reply = _hand_on(session, parts, transaction.mail, ledger.render(_received(session, transaction)))
-    if reply.positive:
-        transaction.committed = True
-        session.errors = 0
-        session.watch("watch_message", transaction.mail)
-    else:
-        session.watch("watch_refused", session.client, transaction.mail, reply)
-    _log(session, transaction, parts[-1].handoff.via, intake.size, reply)
+    transaction.committed = reply.positive
+    _tell(session, transaction, parts[-1].handoff.via, intake.size, reply)
     return reply
 
 
@@ -160,6 +155,19 @@ def _received(session: Session, transaction: Transaction) -> bytes:
         recipient=str(recipients[0]) if len(recipients) == 1 else None,
         date=session.services.clock.date(),
     )
+
+
+def _tell(session: Session, transaction: Transaction, via: str, size: int, reply: Reply) -> None:
+    """Log and observers; whatever goes wrong here, the answer stands: what was committed must not be sent again."""
+    try:
+        if reply.positive:
+            session.errors = 0
+            session.watch("watch_message", transaction.mail)
+        else:
+            session.watch("watch_refused", session.client, transaction.mail, reply)
+        _log(session, transaction, via, size, reply)
+    except Exception:
+        session.log_fault()
 
 
 def _log(session: Session, transaction: Transaction, via: str, size: int, reply: Reply) -> None:

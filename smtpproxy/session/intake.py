@@ -61,12 +61,8 @@ class Intake:
         limit = self._limits.header_size
         head = self._next()
         end = end_of_header(head)
-        while end < 0 and not self._scanner.ended:
-            if 0 < limit < len(head):
-                self.head = head
-                raise Refusal(HEADER_TOO_BIG, f"header of more than {limit} octets")
-            head += self._next()
-            end = end_of_header(head)
+        if end < 0 and not self._scanner.ended:
+            head, end = self._gather(head)
         self.head = head
         header = head[:end] if end >= 0 else head
         if 0 < limit < len(header):
@@ -74,6 +70,19 @@ class Intake:
         hops = self._limits.received
         if hops and count_received(header) > hops:
             raise Refusal(LOOP, f"more than {hops} Received fields")
+
+    def _gather(self, head: bytes) -> tuple[bytes, int]:
+        """A header that comes in pieces, and its end; each octet is looked at once, however small the pieces are."""
+        limit, gathered, end = self._limits.header_size, bytearray(head), -1
+        while end < 0 and not self._scanner.ended:
+            if 0 < limit < len(gathered):
+                raise Refusal(HEADER_TOO_BIG, f"header of more than {limit} octets")
+            searched = max(len(gathered) - 3, 0)
+            gathered += self._next()
+            end = gathered.find(b"\n\r\n", searched)
+        if gathered.startswith(b"\r\n"):
+            return bytes(gathered), 2
+        return bytes(gathered), end + 3 if end >= 0 else -1
 
     def rest(self) -> Iterator[bytes]:
         """The chunks behind ``head``, in wire form, as they come."""

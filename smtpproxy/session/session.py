@@ -106,6 +106,8 @@ class Session:
                 self.answer(TOO_LONG)
                 continue
             self._perform(line)
+            if self.services.stopping() and self.transaction is None and not len(connection.lines):
+                self.answer(STOPPING)
         connection.flush()
 
     def _perform(self, line: bytes) -> None:
@@ -219,10 +221,14 @@ class Session:
     def our_fault(self) -> Reply:
         """A defect of ours: the peer is told to come back, the log where it is."""
         reply = Reply(451, "4.3.0", f"Internal error, id {self.call.id}")
-        trace = traceback.format_exc()
-        self.services.log("internal_error", level="error", id=self.call.id, client=self.client.address, trace=trace)
+        self.log_fault()
         self.end_transaction()
         return reply
+
+    def log_fault(self) -> None:
+        """A defect of ours, with its traceback."""
+        trace = traceback.format_exc()
+        self.services.log("internal_error", level="error", id=self.call.id, client=self.client.address, trace=trace)
 
     def _last_words(self, reply: Reply) -> None:
         self.connection.timeout = 1.0

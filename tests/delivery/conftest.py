@@ -20,13 +20,13 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def to(clock: FixedClock) -> Callable[[FakeUpstream | int], Upstream]:
+def to(clock: FixedClock) -> Callable[..., Upstream]:
     """Our side of an upstream, of a fake one or of a port."""
 
-    def make(server: FakeUpstream | int) -> Upstream:
+    def make(server: FakeUpstream | int, limit: int = 0) -> Upstream:
         lmtp = isinstance(server, FakeUpstream) and server.lmtp
         port = server.port if isinstance(server, FakeUpstream) else server
-        return Upstream(Target("lmtp" if lmtp else "smtp", "127.0.0.1", port), SHORT, "mx.example.com", clock)
+        return Upstream(Target("lmtp" if lmtp else "smtp", "127.0.0.1", port), SHORT, "mx.example.com", clock, limit)
 
     return make
 

@@ -16,7 +16,7 @@ from smtpproxy.testing.acts import DROP, HANG, Hold
 from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.testing.waiting import FixedClock, until
 
-To = Callable[[FakeUpstream | int], Upstream]
+To = Callable[..., Upstream]
 
 
 @pytest.fixture(autouse=True)
@@ -257,7 +257,7 @@ def test_even_leaves_out_a_dead_one(upstream: FakeUpstream, dead: int, to: To) -
 
 
 def test_no_more_connections_than_allowed_and_the_next_waits(upstream: FakeUpstream, to: To) -> None:
-    pool = Pool([to(upstream)], limit=2)
+    pool = Pool([to(upstream, 2)])
     first, _second = pool.take(), pool.take()
     third = gevent.spawn(pool.take)
     gevent.sleep(0.05)
@@ -270,24 +270,24 @@ def test_no_more_connections_than_allowed_and_the_next_waits(upstream: FakeUpstr
 def test_a_wait_for_a_connection_ends(upstream: FakeUpstream, clock: FixedClock) -> None:
     from smtpproxy.config.values import Target
 
-    server = Upstream(Target("smtp", "127.0.0.1", upstream.port), Timeouts(connect=0.05), "mx.example.com", clock)
-    pool = Pool([server], limit=1)
+    server = Upstream(Target("smtp", "127.0.0.1", upstream.port), Timeouts(connect=0.05), "mx.example.com", clock, 1)
+    pool = Pool([server])
     pool.take()
     with pytest.raises(NoUpstream, match="in use"):
         pool.take()
 
 
 def test_failures_give_their_slot_back(dead: int, to: To) -> None:
-    pool = Pool([to(dead)], limit=1)
+    pool = Pool([to(dead, 1)])
     for _ in range(3):
         with pytest.raises(NoUpstream, match="refused"):
             pool.take()
 
 
 def test_dropped_and_left_connections_give_their_slot_back(upstream: FakeUpstream, to: To) -> None:
-    pool = Pool([to(upstream)], limit=1)
-    pool.drop(pool.take()[1])
-    pool.leave(pool.take()[1])
+    pool = Pool([to(upstream, 1)])
+    pool.drop(*pool.take())
+    pool.leave(*pool.take())
     pool.take()
     upstream.wait_for(lambda it: open_connections(it) == 1)
 

@@ -34,7 +34,8 @@ def outlet(
     *servers: FakeUpstream, kind: type[ProxyOutlet], identity: str, probe: bool, timeouts: Timeouts
 ) -> ProxyOutlet:
     upstreams = [
-        Upstream(Target("lmtp" if it.lmtp else "smtp", "127.0.0.1", it.port), timeouts, "mx.example.com", NOBODY) for it in servers
+        Upstream(Target("lmtp" if it.lmtp else "smtp", "127.0.0.1", it.port), timeouts, "mx.example.com", NOBODY)
+        for it in servers
     ]
     pool = Pool(upstreams)
     if probe:

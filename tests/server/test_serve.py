@@ -258,3 +258,21 @@ def test_one_record_a_message(start: Start) -> None:
     until(lambda: server.log.count("event=message") == 3)
     assert re.findall(r"event=message id=(\S+)", server.log) == ids
     assert len(set(ids)) == 3
+
+
+def test_a_reload_opens_the_log_anew(start: Start) -> None:
+    server = start(toml())
+    log = server.folder / "moved.log"
+    reloaded = "event=reloaded"
+    for old in ("first.log", "second.log"):
+        (server.folder / "smtpproxy.toml").write_text(toml(more=f'[log]\nto = "{log}"\n'))
+        server.signal(signal.SIGHUP)
+        until(lambda: log.exists() and reloaded in log.read_text())
+        log.rename(server.folder / old)
+    assert reloaded in (server.folder / "first.log").read_text()
+
+
+def test_a_reload_does_not_change_what_the_process_holds_on_to(start: Start) -> None:
+    server = start(toml())
+    reload(server, 'data = "elsewhere"\n' + toml(domains='"example.net"'), "reload_refused")
+    assert takes(server.client(), "example.com")

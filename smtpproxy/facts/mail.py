@@ -164,7 +164,10 @@ class Mail(Fact):
     @property
     def revision(self) -> int:
         """Counts the changes of the envelope since ``begun``."""
-        return self._changes + sum(rcpt.changes for rcpt in self.recipients)
+        changes = self._changes
+        for rcpt in self.recipients:
+            changes += rcpt.changes
+        return changes
 
     def raw(self) -> bytes:
         """The edited message in content form, without our Received.  Raises ValueError above 10 MB."""

@@ -12,7 +12,7 @@ import re
 import sys
 import syslog
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
@@ -24,8 +24,7 @@ FLUSH_SECONDS = 0.2
 BATCH_OCTETS = 1 << 16
 RECORD_LIMIT = 8192
 
-_PLAIN = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
-_ESCAPED = re.compile(r'[\x00-\x1f\x7f-\x9f"\\\u2028\u2029\ud800-\udfff]')
+_ESCAPE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\\u2028\u2029\ud800-\udfff]')
 
 
 class Log:
@@ -36,7 +35,7 @@ class Log:
     def __init__(self, settings: LogSettings, console: Callable[[str, dict[str, Any]], None] | None = None) -> None:
         """``console`` is told every record too, at once."""
         self._console = console
-        self._encode = _json if settings.format == "json" else _logfmt
+        self._encode = _json if settings.format == "json" else _Logfmt()
         self._to = _target(settings)
         self._lines: list[str] = []
         self._size = 0
@@ -69,7 +68,7 @@ class Log:
         self.flush()
         self._to.close()
         self._to = target
-        self._encode = _json if settings.format == "json" else _logfmt
+        self._encode = _json if settings.format == "json" else _Logfmt()
 
     def stop(self) -> None:
         if self._flusher is not None:
@@ -91,13 +90,54 @@ class Log:
         return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
 
 
-def _logfmt(stamp: str, event: str, fields: dict[str, Any]) -> str:
+class _Logfmt:
+    """name=value; values with spaces or "=" stand in quotes, control characters and quotes are escaped.
+
+    Most records of an event look alike: where no value is empty or odd and only ``reply`` has spaces, one template that
+    was made for these names does it in a third of the time.
+    """
+
+    __slots__ = ("_templates",)
+
+    def __init__(self) -> None:
+        self._templates: dict[tuple[str, ...], str] = {}
+
+    def __call__(self, stamp: str, event: str, fields: dict[str, Any]) -> str:
+        texts = [value if type(value) is str else _text(value) for value in fields.values()]
+        joined = "".join(texts)
+        reply = fields.get("reply") or ""
+        if (
+            "" not in texts
+            and joined.isprintable()  # five times as fast as a search for what is not
+            and '"' not in joined
+            and "\\" not in joined
+            and joined.count(" ") == reply.count(" ")
+            and joined.count("=") == reply.count("=")
+            and len(joined) < RECORD_LIMIT // 2
+        ):
+            return self._template(tuple(fields)) % (stamp, event, *texts)
+        return _carefully(stamp, event, zip(fields, texts, strict=True))
+
+    def _template(self, names: tuple[str, ...]) -> str:
+        template = self._templates.get(names)
+        if template is None:
+            words = [f'{name}="%s"' if name == "reply" else f"{name}=%s" for name in ("time", "event", *names)]
+            template = self._templates[names] = " ".join(words)
+        return template
+
+
+def _text(value: Any) -> str:
+    if type(value) is list:
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _carefully(stamp: str, event: str, fields: Iterable[tuple[str, str]]) -> str:
     words = [f"time={stamp} event={event}"]
-    for name, value in fields.items():
-        if value is None or value == "":
-            continue
-        text = value if type(value) is str else ",".join(map(str, value)) if type(value) is list else str(value)
-        words.append(f"{name}={text}" if _PLAIN(text) else f'{name}="{_ESCAPED.sub(_escape, text)}"')
+    for name, text in fields:
+        if text:
+            escaped = _ESCAPE.sub(_escape, text)
+            words.append(f'{name}="{escaped}"' if " " in text or "=" in text or escaped != text else f"{name}={text}")
     line = " ".join(words)
     return line if len(line) <= RECORD_LIMIT else line[:RECORD_LIMIT] + '..."'
 

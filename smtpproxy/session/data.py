@@ -9,6 +9,7 @@ from smtpproxy.facts.mail import Mail
 from smtpproxy.message.body import Body
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.header import HeaderBlock, end_of_header
+from smtpproxy.message.rendering import Untouched
 from smtpproxy.message.trace import protocol_name, received_line
 from smtpproxy.net.connection import ConnectionLost, Expired
 from smtpproxy.scripting.trace import EDIT
@@ -69,12 +70,14 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
         return session.refused(NOBODY_LEFT, "rules have removed every recipient")
     if len(parts) > 1 or parts[-1].outlet.whole:
         _store(session, body)
+    top = _received(session, transaction)
     if ledger is None:
-        ledger = Ledger(body, HeaderBlock(b"", b""))
+        rendered: Body = Untouched(body, top)
     else:
         _trace_edits(session, ledger)
         ledger.close()
-    reply = _hand_on(session, parts, transaction.mail, ledger.render(_received(session, transaction)))
+        rendered = ledger.render(top)
+    reply = _hand_on(session, parts, transaction.mail, rendered)
     transaction.committed = reply.positive
     _tell(session, transaction, parts[-1].handoff.via, intake.size, reply)
     return reply
@@ -152,7 +155,7 @@ def _received(session: Session, transaction: Transaction) -> bytes:
         hostname=session.entrance.hostname,
         protocol=protocol_name(esmtp=client.esmtp, login=client.login is not None, utf8=mail.smtputf8),
         id=mail.id,
-        recipient=str(recipients[0]) if len(recipients) == 1 else None,
+        recipient=recipients[0].path if len(recipients) == 1 else None,
         date=session.services.clock.date(),
     )
 
@@ -177,11 +180,11 @@ def _log(session: Session, transaction: Transaction, via: str, size: int, reply:
         id=mail.id,
         client=client.address,
         helo=client.helo,
-        **{"from": str(mail.sender)},
-        to=[str(rcpt) for rcpt in mail.recipients],
+        **{"from": mail.sender.path},
+        to=[rcpt.path for rcpt in mail.recipients],
         size=size,
         via=via,
         reply=str(reply),
-        ms=round((monotonic() - transaction.began) * 1000, 1),
-        rules=session.services.rules.table.hash,
+        ms=int((monotonic() - transaction.began) * 10_000) / 10,
+        rules=session.table.hash,
     )

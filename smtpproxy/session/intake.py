@@ -110,7 +110,7 @@ class Intake:
             raise Refusal(BARE[scanner.bare], f"bare {scanner.bare} in the message")
         if 0 < limits.message_size < scanner.size and limits.message_size < scanner.content_size:
             raise Refusal(TOO_BIG, f"more than {limits.message_size} octets")
-        if limits.text_line_length > 0:
+        if limits.text_line_length > 0 and not (scanner.ended and self._line + len(content) <= limits.text_line_length):
             self._check_lines(content)
         return content
 

@@ -11,11 +11,13 @@ from smtpproxy.wire.extensions import MAIL_PARAMETERS, RCPT_PARAMETERS, Extensio
 class Offer:
     """What one EHLO answer offered, ready to be said, and the parameters that MAIL and RCPT may therefore carry."""
 
-    __slots__ = ("extensions", "mail_parameters", "rcpt_parameters", "reply")
+    __slots__ = ("extensions", "mail_parameters", "rcpt_parameters", "reply", "size", "utf8")
 
     def __init__(self, extensions: Extensions, hostname: str) -> None:
         self.extensions = extensions
         self.reply = extensions.reply(hostname)
+        self.size = extensions.size or 0
+        self.utf8 = "SMTPUTF8" in extensions
         self.mail_parameters: Mapping[str, Pattern[str] | None] = parameters(extensions, MAIL_PARAMETERS)
         self.rcpt_parameters: Mapping[str, Pattern[str] | None] = parameters(extensions, RCPT_PARAMETERS)
 

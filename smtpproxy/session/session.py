@@ -12,6 +12,7 @@ from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.net.connection import Connection, ConnectionLost, Expired
 from smtpproxy.scripting.observers import observe
 from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
+from smtpproxy.scripting.table import Table
 from smtpproxy.scripting.trace import COMMAND, REPLY, Trace
 from smtpproxy.scripting.verdict import Verdict
 from smtpproxy.session.commands import COMMANDS, UNKNOWN
@@ -43,7 +44,7 @@ class Session:
 
     __slots__ = (
         "call", "chains", "client", "closing", "connection", "entrance", "errors", "handoffs", "junk", "mails",
-        "offer", "over", "refusal", "services", "state", "trace", "transaction", "unknown",
+        "offer", "over", "refusal", "services", "state", "table", "trace", "transaction", "unknown",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, client: Client, entrance: Entrance, services: Services) -> None:
@@ -51,7 +52,8 @@ class Session:
         self.client = client
         self.entrance = entrance
         self.services = services
-        self.chains: Chains = services.rules.table.chains_for(entrance.facts.name)
+        self.table: Table = services.rules.table
+        self.chains: Chains = self.table.chains_for(entrance.facts.name)
         self.trace = Trace(client.id)
         self.call = Call(trace=self.trace, doors=services.doors, client=client)
         self.state = State.CONNECTED
@@ -106,7 +108,7 @@ class Session:
                 self.answer(TOO_LONG)
                 continue
             self._perform(line)
-            if self.services.stopping() and self.transaction is None and not len(connection.lines):
+            if self.transaction is None and self.services.stopping() and not len(connection.lines):
                 self.answer(STOPPING)
         connection.flush()
 
@@ -174,9 +176,10 @@ class Session:
     def refresh(self) -> None:
         """Take the newest rules, unless what is running now is pinned to the ones it began with."""
         services = self.services
-        pin = services.pin
-        if pin == "hook" or (pin == "transaction" and self.transaction is None):
-            self.chains = services.rules.table.chains_for(self.entrance.facts.name)
+        table = services.rules.table
+        if table is not self.table and services.pin != "session" and (self.transaction is None or services.pin == "hook"):
+            self.table = table
+            self.chains = table.chains_for(self.entrance.facts.name)
 
     def decide(self, chain: Chain, *arguments: object) -> Reply | None:
         """Run a chain; the reply if it refuses. A rule's ``accept`` is of interest to those who call ``scripting`` itself."""

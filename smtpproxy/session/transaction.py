@@ -40,12 +40,16 @@ class Transaction:
     @property
     def parts(self) -> list[Part]:
         """The hand-offs that took at least one recipient, the durable ones first: they hold what the live one decides."""
-        return sorted((part for part in self._parts.values() if part.recipients), key=lambda part: part.outlet.live)
+        parts = [part for part in self._parts.values() if part.recipients]
+        return sorted(parts, key=lambda part: part.outlet.live) if len(parts) > 1 else parts
 
     @property
     def changed(self) -> bool:
         """Rules have made the envelope another one than the hand-offs know."""
-        return self.mail.revision > 0 or not all(rcpt.settled for rcpt in self.mail.recipients)
+        for rcpt in self.mail.recipients:
+            if not rcpt.settled or rcpt.changes:
+                return True
+        return self.mail.revision > 0
 
     def hand_over(self, rcpt: Recipient) -> Reply:
         """Offer ``rcpt`` to its hand-off, which begins with it if it is the first one; its reply is the recipient's."""
@@ -112,13 +116,13 @@ def _refusal(reply: Reply | None) -> Reply | None:
 def mail(session: Session, command: Command) -> Reply:
     offer = session.offer
     assert offer is not None
-    envelope = parse_mail(command.octets, "SMTPUTF8" in offer.extensions)
+    envelope = parse_mail(command.octets, offer.utf8)
     params = envelope.params
     if params:
         check_parameters(params, offer.mail_parameters)
-    size = int(params.get("SIZE") or 0)
-    if 0 < (offer.extensions.size or 0) < size:
-        return session.refused(TOO_BIG, f"SIZE={size}")
+        size = int(params.get("SIZE") or 0)
+        if 0 < offer.size < size:
+            return session.refused(TOO_BIG, f"SIZE={size}")
     session.mails += 1
     mail = Mail(
         f"{session.client.id}.{session.mails}",

@@ -29,7 +29,9 @@ def _with_utf8(grammar: str) -> str:
     return grammar.replace("[A-Za-z0-9", "[A-Za-z0-9\xa0-\U0010ffff").replace("[ !#", "[\xa0-\U0010ffff !#")
 
 
-_FAST = re.compile(rf"<({_DOT_STRING})@({_DOMAIN})>".encode()).fullmatch
+PLAIN_PATH = rf"<(({_DOT_STRING})@({_DOMAIN}))>".encode()
+"""The path of an ordinary address; its match is for ``plain_address``."""
+_FAST = re.compile(PLAIN_PATH).fullmatch
 _ASCII_PATH = re.compile(_PATH).fullmatch
 _UTF8_PATH = re.compile(_with_utf8(_PATH)).fullmatch
 _LOCAL_PART = re.compile(_with_utf8(rf"{_DOT_STRING}|{_QUOTED}")).fullmatch
@@ -92,6 +94,14 @@ class Address:
         return hash((self.local_part, self.domain))
 
 
+def plain_address(match: re.Match[bytes]) -> Address | None:
+    """The address that a match of ``PLAIN_PATH`` holds; None where it is longer than addresses are."""
+    path, local_part, domain = match.groups()
+    if len(local_part) > MAX_LOCAL_PART or len(path) > MAX_PATH - 2:
+        return None
+    return Address(local_part.decode(), domain.lower().decode(), path.decode())
+
+
 def parse_path(raw: bytes, utf8: bool = False) -> Address:
     """The address in `raw`, which is b"<...>" whole. Raises AddressError.
 
@@ -99,10 +109,8 @@ def parse_path(raw: bytes, utf8: bool = False) -> Address:
     grammar is that of RFC 6531; octets above 127 are refused otherwise.
     """
     match = _FAST(raw)
-    if match is not None and len(raw) <= MAX_PATH:
-        local_part, domain = match.groups()
-        if len(local_part) <= MAX_LOCAL_PART:
-            return Address(local_part.decode(), domain.lower().decode(), raw[1:-1].decode())
+    if match is not None and (plain := plain_address(match)) is not None:
+        return plain
     if raw == b"<>":
         return Address("", "", "")
     if raw[:1] != b"<" or raw[-1:] != b">":

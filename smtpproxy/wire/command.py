@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from re import Pattern
 from typing import NamedTuple
 
-from smtpproxy.wire.address import Address, AddressError, parse_path
+from smtpproxy.wire.address import PLAIN_PATH, Address, AddressError, parse_path, plain_address
 from smtpproxy.wire.reply import Refusal, Reply
 
 _SYNTAX = Reply(500, "5.5.2", "Bad command syntax")
@@ -16,6 +16,8 @@ _CONTROL = Reply(500, "5.5.2", "Control characters are not allowed in commands")
 _PARAMETER_SYNTAX = Reply(501, "5.5.4", "Bad parameter syntax")
 
 _LINE = re.compile(rb"([A-Za-z][A-Za-z0-9-]*+)(?: ++([^\x00-\x1f\x7f]*+))?").fullmatch
+_VERBS = {verb.encode(): verb for verb in ["HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT"]}
+"""As nearly every client writes them; everything else goes by the grammar."""
 _HAS_CONTROL = re.compile(rb"[\x00-\x1f\x7f]").search
 
 # A path ends at the first ">" that stands neither in a quoted string nor in an address literal. What is between the
@@ -24,9 +26,10 @@ _PATH = rb"""(<(?:[^"<>\[]++|"(?:[^"\\]++|\\.)*+"|\[[^\]]*+\])*+>)?(.*)"""
 
 
 class _Role(NamedTuple):
-    """What MAIL and RCPT differ in."""
+    """What MAIL and RCPT differ in. ``plain`` is the argument of nearly every mail: an ordinary address, no parameters."""
 
     name: str
+    plain: Pattern[bytes]
     pattern: Pattern[bytes]
     enhanced: str
     syntax: Reply
@@ -35,6 +38,7 @@ class _Role(NamedTuple):
 
 _SENDER = _Role(
     "sender",
+    re.compile(b"(?i:FROM):" + PLAIN_PATH),
     re.compile(rb"(?i:FROM): ?" + _PATH, re.DOTALL),
     "5.1.7",
     Reply(501, "5.5.4", "Syntax: MAIL FROM:<address>"),
@@ -42,6 +46,7 @@ _SENDER = _Role(
 )
 _RECIPIENT = _Role(
     "recipient",
+    re.compile(b"(?i:TO):" + PLAIN_PATH),
     re.compile(rb"(?i:TO): ?" + _PATH, re.DOTALL),
     "5.1.3",
     Reply(501, "5.5.4", "Syntax: RCPT TO:<address>"),
@@ -94,6 +99,10 @@ class Envelope:
 
 def parse(line: bytes) -> Command:
     """The command in a line without its line end. Raises Refusal (500 5.5.2) when there is no verb or a control."""
+    verb_octets, _, octets = line.partition(b" ")
+    known = _VERBS.get(verb_octets)
+    if known is not None and octets[:1] != b" " and octets.isascii() and octets.decode().isprintable():
+        return Command(known, octets.rstrip(b" "), line)
     # RFC 5321 4.1.1: trailing white space is tolerated.
     match = _LINE(line) or _LINE(line.rstrip(b" \t"))
     if match is not None:
@@ -110,6 +119,8 @@ def parse_mail(argument: bytes, utf8: bool) -> Envelope:
     501 5.5.4 for the command's or a parameter's syntax, 501 5.1.7 for the address, 553 5.6.7 for a non-ASCII address
     in a transaction that does not ask for SMTPUTF8 (RFC 6531 3.5).
     """
+    if (match := _SENDER.plain.fullmatch(argument)) is not None and (plain := plain_address(match)) is not None:
+        return Envelope(plain, {})
     path, params = _split(argument, _SENDER)
     address = _address(path, utf8 and "SMTPUTF8" in params, _SENDER)
     if address.path and not address.domain:
@@ -123,6 +134,8 @@ def parse_rcpt(argument: bytes, utf8: bool) -> Envelope:
 
     501 5.5.4 for syntax, 501 5.1.3 for the address (the null path too), 553 5.6.7 for an unasked non-ASCII address.
     """
+    if (match := _RECIPIENT.plain.fullmatch(argument)) is not None and (plain := plain_address(match)) is not None:
+        return Envelope(plain, {})
     path, params = _split(argument, _RECIPIENT)
     address = _address(path, utf8, _RECIPIENT)
     if not address:

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 TERMINATOR = b"\r\n.\r\n"
 
-_DOT_LINE = re.compile(rb"\r\n\.")
 # A pattern that begins with one literal octet is searched by memchr: 22 us per 64 KB each, against 95 us for three
-# bytes.count() and 900 us for the two as alternatives of one pattern.
+# bytes.count() and 900 us for CR and LF as alternatives of one pattern.
+_LANDMARK = re.compile(rb"\r(?!\n[^.])")  # in one pass: CR without LF, and every CRLF before a dot or at the very end
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _BARE_LF = re.compile(rb"\n(?<!\r\n)")
 _DOT_BEFORE_BARE = re.compile(rb"\r\n\.(?=\r(?!\n)|\n)")
@@ -58,29 +58,33 @@ class DataScanner:
         if self._held:
             data = self._held + data
             self._held = b""
-        end = self._find_end(data) if b"." in data else -1
+        end, bare_cr = self._find_end(data)
         if end >= 0:
             self.ended = True
             content, rest = data[: end + 2], data[end + 5 :]
         else:
             cut = len(data) - _partial_terminator(data)
             content, self._held, rest = data[:cut], data[cut:], b""
-        if content and (_BARE_CR.search(content) or _BARE_LF.search(content) or self._after_bare):
+        if content and (bare_cr or self._after_bare or _BARE_LF.search(content)):
             content = self._mend(content)
         if self._virtual and content:
             content, self._virtual = content[self._virtual :], 0
         self.size += len(content)
         return content, rest
 
-    def _find_end(self, data: bytes) -> int:
-        held_dot = False
-        for match in _DOT_LINE.finditer(data):
-            at = match.end()
-            if data.startswith(b"\r\n", at):
-                return match.start()
-            held_dot = at + 2 > len(data) and TERMINATOR.startswith(data[match.start() :])
-            self.dots += not held_dot  # one that may still become the terminator is counted when it comes again
-        return -1
+    def _find_end(self, data: bytes) -> tuple[int, bool]:
+        """Where the terminator begins (-1: not here), and whether a CR stands alone before it; counts the dots."""
+        bare_cr = False
+        for match in _LANDMARK.finditer(data):
+            at = match.start()
+            if data.startswith(TERMINATOR, at):
+                return at, bare_cr
+            if data.startswith(b"\r\n.", at):
+                # one that may still become the terminator is held, and counted when it comes again
+                self.dots += at + len(TERMINATOR) <= len(data) or not TERMINATOR.startswith(data[at:])
+            elif not data.startswith(b"\r\n", at):
+                bare_cr = bare_cr or at + 1 < len(data)
+        return -1, bare_cr
 
     def _mend(self, content: bytes) -> bytes:
         if not self.bare and not self._after_bare:

@@ -83,7 +83,7 @@ class Reply:
         yield b"%d %s%s\r\n" % (self.code, lead, last)
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (str(self.code), self.enhanced, self.lines[0])))
+        return f"{self.code} {self.enhanced} {self.lines[0]}" if self.enhanced else f"{self.code} {self.lines[0]}".rstrip()
 
     def __repr__(self) -> str:
         return f"Reply({', '.join(map(repr, (self.code, self.enhanced, *self.lines)))})"

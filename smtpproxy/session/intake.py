@@ -79,10 +79,9 @@ class Intake:
                 raise Refusal(HEADER_TOO_BIG, f"header of more than {limit} octets")
             searched = max(len(gathered) - 3, 0)
             gathered += self._next()
-            end = gathered.find(b"\n\r\n", searched)
-        if gathered.startswith(b"\r\n"):
-            return bytes(gathered), 2
-        return bytes(gathered), end + 3 if end >= 0 else -1
+            found = gathered.find(b"\n\r\n", searched)
+            end = 2 if gathered.startswith(b"\r\n") else found + 3 if found >= 0 else -1
+        return bytes(gathered), end
 
     def rest(self) -> Iterator[bytes]:
         """The chunks behind ``head``, in wire form, as they come."""

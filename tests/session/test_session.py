@@ -91,6 +91,19 @@ def test_a_header_of_just_the_limit(front: Begin, extra: int, code: int, body: b
     assert client.send("NOOP").code == 250
 
 
+@pytest.mark.parametrize("header", [b"", b"Subject: in pieces\r\nFrom: a@client.example\r\n"])
+def test_a_header_that_comes_in_pieces_ends_at_its_empty_line(front: Begin, out: FakeOutlet, header: bytes) -> None:
+    client = front(limits=Limits(header_size=Size(200))).begun()
+    client.send("DATA")
+    message = header + b"\r\n" + b"body\r\n" * 100
+    for piece in (message[at : at + 1] for at in range(60)):
+        client.raw(piece)
+        gevent.sleep(0)
+    client.raw(message[60:] + b".\r\n")
+    assert client.reply().code == 250
+    assert out.delivered[-1].content.endswith(message)
+
+
 @pytest.mark.parametrize(("hops", "code"), [(3, 250), (4, 554)])
 def test_the_loop_guard_counts_received_fields(front: Begin, hops: int, code: int) -> None:
     client = front(limits=Limits(received=3)).begun()

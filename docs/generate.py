@@ -10,6 +10,7 @@ from msgspec import Struct
 from smtpproxy.config import sample
 from smtpproxy.config.fields import Setting, settings
 from smtpproxy.config.schema import Config
+from smtpproxy.scripting import annotations
 from smtpproxy.scripting.hooks import EVERY, HOOKS, Hook
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,7 @@ def pages() -> dict[Path, str]:
     """Every generated file and what it must hold."""
     found = {ROOT / "docs" / "settings.md": settings_page(), ROOT / "docs" / "hooks.md": hooks_page()}
     found |= {ROOT / "config" / name: text for name, text in sample.files().items()}
+    found[ROOT / "smtpproxy" / "scripting" / "stubs" / "smtpproxy.lua"] = annotations.text()
     return found
 
 

@@ -62,6 +62,16 @@ def test_one_trivial_hook(per_call: Any, tmp_path: Path) -> None:
     per_call(calls(chains_of(tmp_path, 1)))
 
 
+def test_one_trivial_hook_while_cpu_time_is_metered(per_call: Any, tmp_path: Path) -> None:
+    """The timer ticks and the sweep runs: a call must not notice."""
+    (tmp_path / "00-trivial.py").write_text(TRIVIAL)
+    loader = Rules(tmp_path, listeners={"mx": ["*"]}, log=lambda event, **fields: None)
+    loader.load()
+    loader.start()
+    per_call(calls(loader.table.chains["mx"]))
+    loader.stop()
+
+
 def test_ten_trivial_hooks(per_call: Any, tmp_path: Path) -> None:
     """A chain of ten: a tenth of it is the price of one more rule."""
     per_call(calls(chains_of(tmp_path, 10)))

@@ -9,15 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from smtpproxy.scripting.facade import Dns, Log, NoCall, together
+from smtpproxy.net.http import HttpError
+from smtpproxy.scripting.doors.base import NoCall
+from smtpproxy.scripting.doors.cache import Cache
+from smtpproxy.scripting.doors.dns import Dns
+from smtpproxy.scripting.doors.http import Http
+from smtpproxy.scripting.doors.json import Json
+from smtpproxy.scripting.doors.log import Log
+from smtpproxy.scripting.doors.store import Store
+from smtpproxy.scripting.facade import together
+from smtpproxy.scripting.secret import Secret
 from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
+from smtpproxy.stores.base import StoreError
 
-__all__ = ["Verdict", "accept", "close", "defer", "deny", "dns", "every", "log", "notes", "settings", "together"]
+__all__ = [
+    "HttpError", "Secret", "StoreError", "Verdict", "accept", "cache", "close", "defer", "deny", "dns", "every", "http",
+    "json", "log", "notes", "settings", "store", "together",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[[], Any])
 
+cache = Cache()
 dns = Dns()
+http = Http()
+json = Json()
 log = Log()
+store = Store()
 
 
 class _Declared:

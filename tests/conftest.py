@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from smtpproxy.testing.process import RunningServer, start_server
 from smtpproxy.testing.upstream import FakeUpstream
+
+# One run of the suite is like the next one; `make prove` looks for new cases.
+settings.register_profile("suite", derandomize=True)
+settings.load_profile("default" if os.environ.get("SMTPPROXY_PROVE") else "suite")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from smtpproxy.cli.instance import harmless_rules, typed
+from smtpproxy.cli.instance import HERE, configured, harmless_rules, place, read, typed
 from smtpproxy.config.schema import Config, Handoff, Listener, Log, Relaying, Scripts
 from smtpproxy.config.values import Domains, Endpoint, Hostname, LogTo, Networks, Target
 
@@ -55,6 +55,11 @@ def instance(scripts: Path | None = None) -> Config:
     """The configuration of `try` in the current folder, for a look at it."""
     data = DATA.absolute()
     return _config(PORT, PORT, _scripts(scripts, data, copy=False), data)
+
+
+def looked_at(args: argparse.Namespace) -> Config:
+    """The configuration that --config names; without any in the current folder, that of `try`. Raises ConfigErrors."""
+    return instance() if place(args) == HERE and not configured(HERE) else read(args)
 
 
 def _config(port: int, upstream: int, scripts: Path, data: Path) -> Config:
@@ -161,6 +166,15 @@ _EVENTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "rule_failed": lambda fields: (
         f"{fields['at']}: {fields['error']} (rule {fields['rule']}, {fields['hook']}"
         + (f", verdict {fields['verdict']})" if "verdict" in fields else ")")
+    ),
+    "rule_parked": lambda fields: f"{fields['at']}: {fields['error']} (rule {fields['rule']}, {fields['hook']})",
+    "rule_tripped": lambda fields: (
+        f"rule {fields['rule']} is taken out: {fields['why']}; "
+        + (f"version {fields['back']} comes back" if fields["back"] else f"it is tried again in {fields['retry']}")
+    ),
+    "rule_restored": lambda fields: f"rule {fields['rule']} is tried again",
+    "hub_stalled": lambda fields: (
+        f"everybody waited {fields['ms']} ms for {fields.get('rule') or 'the server'} at {fields.get('at')}"
     ),
     "rule": lambda fields: f"rule {fields['rule']}: {fields['text']}",
     "handoff_failed": lambda fields: f"upstream: {fields['cause']}",

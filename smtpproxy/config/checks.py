@@ -10,7 +10,7 @@ from typing import Any
 
 from smtpproxy.config.lines import Keys
 from smtpproxy.config.problem import Problem, did_you_mean
-from smtpproxy.config.schema import Config, Handoff, Listener
+from smtpproxy.config.schema import QUARANTINE, Config, Handoff, Listener
 from smtpproxy.config.values import Endpoint
 
 Report = Callable[[Keys, str, str], None]
@@ -71,9 +71,12 @@ def _check_handoff(name: str, handoff: Handoff, raw: Raw, report: Report) -> Non
     at = ("handoff", name)
     if not _NAME.fullmatch(name):
         report(at, "a name has letters, digits, dots, hyphens and underscores", "")
-    if handoff.kind == "discard" and handoff.to:
-        report((*at, "to"), "has no use where mail is discarded", "")
-    if handoff.kind != "discard" and not raw.get("to"):
+    stays = {"discard": "is discarded", "quarantine": "is kept here"}.get(handoff.kind)
+    if stays and handoff.to:
+        report((*at, "to"), f"has no use where mail {stays}", "")
+    if handoff.folder != QUARANTINE and handoff.kind != "quarantine":
+        report((*at, "folder"), f"has no use for a {handoff.kind}", "")
+    if not stays and not raw.get("to"):
         report((*at, "to"), f"a {handoff.kind} needs at least one upstream", 'such as to = ["127.0.0.1:10025"]')
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from smtpproxy.config.fields import Setting, settings
-from smtpproxy.config.schema import Config, Handoff, Limits, Listener, Log, Relaying, RuleKeys, Scripts
+from smtpproxy.config.schema import Config, Handoff, Limits, Listener, Log, Relaying, RuleKeys, Scripts, Store, Trace
 from smtpproxy.config.values import Duration, Endpoint, Size, Target
 
 WIDTH: Final = 100
@@ -30,6 +30,7 @@ FILES: Final[Mapping[str, tuple[Table, ...]]] = {
     "smtpproxy.toml": (
         Table("", Config),
         Table("log", Log),
+        Table("trace", Trace),
     ),
     "listeners.toml": (Table("listener.mx", Listener, {"bind": '["127.0.0.1:2525"]', "handoff": '"inbound"'}),),
     "handoffs.toml": (
@@ -38,6 +39,7 @@ FILES: Final[Mapping[str, tuple[Table, ...]]] = {
     "relaying.toml": (Table("relaying", Relaying, {"domains": '["example.com"]', "networks": "[]"}),),
     "rules.toml": (
         Table("scripts", Scripts),
+        Table("store", Store),
         Table("rule.NAME", RuleKeys, live=False),
     ),
     "limits.toml": (Table("limits", Limits),),

@@ -60,6 +60,10 @@ class Listener(Struct, frozen=True, kw_only=True):
     ] = "reject"
 
 
+QUARANTINE: Final = "quarantine"
+"""The folder in the data folder."""
+
+
 class HandoffTimeouts(Struct, frozen=True, kw_only=True):
     """How long an upstream server may take at each step (RFC 5321 4.5.3.2)."""
 
@@ -78,10 +82,11 @@ class Handoff(Struct, frozen=True, kw_only=True):
     """Where mail goes. One table for each way out; listeners and rules choose one by its name."""
 
     kind: Annotated[
-        Literal["proxy", "relay", "discard"],
+        Literal["proxy", "relay", "quarantine", "discard"],
         about(
             "proxy: the upstream answers each command while the client waits. "
-            "relay: the message is handed on when it is complete. discard: it is accepted and thrown away."
+            "relay: the message is handed on when it is complete. quarantine: it is kept in a folder for you to look at. "
+            "discard: it is accepted and thrown away."
         ),
     ]
     to: Annotated[
@@ -104,6 +109,7 @@ class Handoff(Struct, frozen=True, kw_only=True):
         about("When an LMTP upstream takes a message for some recipients only: refuse has the client send it again."),
     ] = "refuse"
     connections: Annotated[Count, about("Connections at one time to one upstream server.")] = 0
+    folder: Annotated[str, about("Where a quarantine keeps mail; a relative path starts at the data folder.")] = QUARANTINE
     helo: Annotated[str, about("The name given in EHLO; empty for the instance's hostname.")] = ""
     timeouts: Annotated[HandoffTimeouts, about("How long the upstream may take.")] = HandoffTimeouts()
 
@@ -115,6 +121,21 @@ class Relaying(Struct, frozen=True, kw_only=True):
     networks: Annotated[Networks, about("Clients in these networks may send to any recipient.")] = Networks()
 
 
+class Breaker(Struct, frozen=True, kw_only=True):
+    """What becomes of a rule that keeps failing. Saving the rule gives it another chance at once."""
+
+    failures: Annotated[Count, about("So many failures within the window are too many.")] = 20
+    window: Annotated[Duration, about("The time in which failures are counted.")] = Duration(60)
+    action: Annotated[
+        Literal["remove", "rollback", "off"],
+        about(
+            "remove: the rule is not called, what it declares for a failure applies at once. "
+            "rollback: the version before it comes back; where there is none, remove. off: it goes on failing."
+        ),
+    ] = "remove"
+    cooldown: Annotated[Duration, about("After this time the rule is tried again.")] = Duration(600)
+
+
 class Scripts(Struct, frozen=True, kw_only=True):
     """Your rules: Python and Lua files, live on save."""
 
@@ -123,6 +144,20 @@ class Scripts(Struct, frozen=True, kw_only=True):
         Literal["hook", "transaction", "session"],
         about("When a saved rule takes effect for connected clients: at their next hook, message or connection."),
     ] = "transaction"
+    breaker: Annotated[Breaker, about("What becomes of a rule that keeps failing.")] = Breaker()
+    http_allow: Annotated[
+        Networks,
+        about("Private networks whose web servers rules may ask; public ones may be asked always."),
+    ] = Networks()
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """Where rules keep what outlives a session: counters, greylists, quotas."""
+
+    kind: Annotated[
+        Literal["sqlite", "memory"],
+        about("sqlite: a file in the data folder, shared by all processes. memory: gone with the process."),
+    ] = "sqlite"
 
 
 class RuleKeys(Struct, frozen=True, kw_only=True):
@@ -174,6 +209,16 @@ class Log(Struct, frozen=True, kw_only=True):
     format: Annotated[Literal["logfmt", "json"], about("logfmt: name=value pairs. json: an object a line.")] = "logfmt"
 
 
+class Trace(Struct, frozen=True, kw_only=True):
+    """Traces for `smtpproxy explain`: of mail that was refused, deferred or failed, of mail that a rule marks, of samples."""
+
+    sample: Annotated[
+        float, Meta(ge=0, le=1, description="The part of all other mail whose trace is kept, too: 0.01 is one in a hundred.")
+    ] = 0.01
+    keep: Annotated[Duration, about("How long traces are kept.")] = Duration(7 * 86400)
+    size: Annotated[Size, about("Together they take no more than this; the oldest go first.")] = Size(200 << 20)
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """The instance."""
 
@@ -187,14 +232,16 @@ class Config(Struct, frozen=True, kw_only=True):
     relaying: Annotated[Relaying, about("For whom mail is taken.")] = Relaying()
     scripts: Annotated[Scripts, about("Your rules.")] = Scripts()
     rule: Annotated[dict[str, dict[str, Any]], about("Settings of rules.")] = {}
+    store: Annotated[Store, about("What rules keep.")] = Store()
     limits: Annotated[Limits, about("What a client may use up.")] = Limits()
     log: Annotated[Log, about("The log.")] = Log()
+    trace: Annotated[Trace, about("Traces that are kept.")] = Trace()
     folder: Annotated[Path, INTERNAL] = Path()
     origins: Annotated[dict[str, str], INTERNAL] = {}
 
 
 LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
-    Config: frozenset({"user", "users", "queue", "route", "store", "admin", "dns"}),
+    Config: frozenset({"user", "users", "queue", "route", "admin", "dns"}),
     Listener: frozenset({"tls", "auth", "proxy_from", "proxy_mode"}),
     Handoff: frozenset({"tls"}),
     Limits: frozenset({"auth_failures"}),
@@ -203,7 +250,7 @@ LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
 
 LATER_VALUES: Final[dict[tuple[type[Struct], str], frozenset[str]]] = {
     (Listener, "protocol"): frozenset({"lmtp"}),
-    (Handoff, "kind"): frozenset({"queue", "quarantine"}),
+    (Handoff, "kind"): frozenset({"queue"}),
     (Handoff, "identity"): frozenset({"proxy"}),
     (Handoff, "partial"): frozenset({"notice"}),
 }

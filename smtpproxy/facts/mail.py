@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.missing import Fact, FactMissing, missing, put
 from smtpproxy.facts.notes import Notes, Results
+from smtpproxy.facts.parts import Part, Parts
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.facts.views import BodyView, HeaderView, joined
 from smtpproxy.message.body import Body
@@ -18,6 +19,13 @@ _STAGES: Mapping[str, str] = {
     "header": "on_header",
     "seal": "on_header",
     "body": "on_message",
+    "parts": "on_message",
+    "attachments": "on_message",
+    "text": "on_message",
+    "html": "on_message",
+    "mime_defects": "on_message",
+    "append_text": "on_message",
+    "attach": "on_message",
     "original": "on_message",
     "raw": "on_message",
 }
@@ -36,18 +44,22 @@ class Mail(Fact):
         "_complete",
         "_header",
         "_notes",
+        "_parts",
         "_results",
         "_sender",
         "_via",
         "begun",
         "body8bit",
         "client",
+        "held",
         "id",
         "ledger",
         "params",
         "recipients",
         "size_declared",
+        "skipped",
         "smtputf8",
+        "traced",
     )
     _noun = "mail"
 
@@ -65,6 +77,12 @@ class Mail(Fact):
     """Octets, as the client announced them (RFC 1870)."""
     begun: bool
     """Set by the session: a hand-off has the envelope as it is now."""
+    held: str | None
+    """The quarantine that a failed rule has sent the mail to: no route of any rule takes it back."""
+    skipped: set[str]
+    """Rules that have nothing more to say to this mail, by name."""
+    traced: bool
+    """A rule wants the trace kept."""
     ledger: Ledger | None
     """The edits; None before the header is in."""
     _sender: Sender
@@ -73,6 +91,7 @@ class Mail(Fact):
     _complete: bool
     _header: HeaderView | None
     _body: BodyView | None
+    _parts: Parts | None
     _notes: Notes | None
     _results: Results | None
 
@@ -87,6 +106,9 @@ class Mail(Fact):
         put(self, "body8bit", (params.get("BODY") or "").upper() == "8BITMIME")
         put(self, "size_declared", int(size) if size else None)
         put(self, "begun", False)
+        put(self, "held", None)
+        put(self, "skipped", set())
+        put(self, "traced", False)
         put(self, "ledger", None)
         put(self, "_sender", sender if isinstance(sender, Sender) else Sender(sender, params))
         put(self, "_via", None)
@@ -94,6 +116,7 @@ class Mail(Fact):
         put(self, "_complete", False)
         put(self, "_header", None)
         put(self, "_body", None)
+        put(self, "_parts", None)
         put(self, "_notes", None)
         put(self, "_results", None)
 
@@ -157,6 +180,34 @@ class Mail(Fact):
         return self._body  # type: ignore[return-value]
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """All MIME parts as edited, in the order in which they begin; the first is the message itself.  From on_message on."""
+        return self._mime("parts").every()
+
+    @property
+    def attachments(self) -> tuple[Part, ...]:
+        """The parts that are files, those of attached messages too; from on_message on."""
+        return tuple(part for part in self._mime("attachments").every() if part.is_attachment)
+
+    @property
+    def text(self) -> str | None:
+        """The plain text that readers see, None when there is none; from on_message on.  Raises ValueError above 10 MB."""
+        part = self._mime("text").shown("text/plain")
+        return None if part is None else part.text
+
+    @property
+    def html(self) -> str | None:
+        """The HTML that readers see, None when there is none; from on_message on.  Raises ValueError above 10 MB."""
+        part = self._mime("html").shown("text/html")
+        return None if part is None else part.text
+
+    @property
+    def mime_defects(self) -> tuple[str, ...]:
+        """What is wrong with the structure: "boundary" (a multipart without one), "unclosed" (without a last delimiter),
+        "depth", "parts", "header" (more than 100 levels, 10,000 parts, 64 KB: the rest is not taken apart)."""
+        return self._mime("mime_defects").defects
+
+    @property
     def original(self) -> Body:
         """The message as it came; from on_message on."""
         return self._edits("original").original
@@ -172,6 +223,18 @@ class Mail(Fact):
     def raw(self) -> bytes:
         """The edited message in content form, without our Received.  Raises ValueError above 10 MB."""
         return joined(self._edits("raw").view().content())
+
+    def append_text(self, text: str, *, html: str | None = None, force: bool = False) -> int:
+        """Add to the text and the HTML that readers see, if they are there; the number of parts that were changed.
+
+        ``html`` is markup, made of ``text`` unless given; it goes before ``</body>``.  Raises ValueError (SignedPart) for a
+        signed message unless forced.
+        """
+        return self._mime("append_text").append_text(text, html, force)
+
+    def attach(self, content: str | bytes, *, filename: str = "", content_type: str | None = None) -> Part:
+        """Add a file at the end, the message becoming a multipart/mixed if it is none; text goes as UTF-8."""
+        return self._mime("attach").attach(content, filename, content_type, self.id)
 
     def seal(self, signer: Signer) -> None:
         """Have the message signed when it goes out, after all edits."""
@@ -195,6 +258,20 @@ class Mail(Fact):
         put(self, "_changes", self._changes + removed.changes)
         self._changed()
 
+    def skip_rule(self, name: str) -> None:
+        """The rule of that name is not asked about this mail from now on; its observers still look on."""
+        self.skipped.add(str(name))
+
+    def keep_trace(self) -> None:
+        """Keep the trace of this mail for `smtpproxy explain`, whatever becomes of it."""
+        put(self, "traced", True)
+
+    def hold(self, quarantine: str) -> None:
+        """A rule has failed and declared this (the runner says so): the whole mail goes there, wherever rules send it."""
+        put(self, "held", quarantine)
+        put(self, "_via", quarantine)
+        self._changed()
+
     def accepted(self, rcpt: Recipient) -> None:
         """The hand-off has taken this recipient (the session says so): no change of the envelope."""
         put(rcpt, "settled", True)
@@ -211,6 +288,11 @@ class Mail(Fact):
     def _changed(self) -> None:
         if self.begun:
             put(self, "_changes", self._changes + 1)
+
+    def _mime(self, fact: str) -> Parts:
+        if self._parts is None or self._parts.ledger is not self.ledger:
+            put(self, "_parts", Parts(self._edits(fact)))
+        return self._parts  # type: ignore[return-value]
 
     def _edits(self, fact: str) -> Ledger:
         if self.ledger is None or not (self._complete or _STAGES[fact] == "on_header"):

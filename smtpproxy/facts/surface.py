@@ -5,18 +5,21 @@ The bridge to Lua knows nothing else; the manual's list of objects is made from 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from types import MemberDescriptorType
 
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.missing import FactMissing
 from smtpproxy.facts.notes import Notes, Result, Results
+from smtpproxy.facts.parts import Part, PartHeader
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.facts.views import BodyView, HeaderView
 from smtpproxy.message.body import Body, StoredBody
 from smtpproxy.wire.address import Address
 
-__all__ = ["SURFACE", "FactMissing", "names"]
+__all__ = ["SURFACE", "FactMissing", "help_text", "names"]
 
 
 Names = Mapping[str, frozenset[str]]
@@ -32,15 +35,22 @@ SURFACE: Mapping[type, Names] = {
     Client: _names("id address port name helo esmtp tls login listener notes results relay forwarded trusted", "relay"),
     ListenerFacts: _names("name address port hostname protocol"),
     Mail: _names(
-        "id client sender recipients params header body original notes results via smtputf8 body8bit size_declared",
+        "id client sender recipients params header body original notes results via smtputf8 body8bit size_declared"
+        " parts attachments text html mime_defects",
         "sender via",
-        "add_recipient remove_recipient seal raw",
+        "add_recipient remove_recipient seal raw skip_rule keep_trace append_text attach",
     ),
     Sender: _names("local_part domain notes params"),
     Recipient: _names("local_part domain notes params via", "via"),
     Address: _names("local_part domain"),
     HeaderView: _names("", "", "get get_all add prepend remove"),
     BodyView: _names("size", "", "bytes chunks replace append splice"),
+    Part: _names(
+        "header content_type parameters charset disposition filename encoding parts is_attachment embedded signed size text",
+        "",
+        "content read sha256 replace_text replace remove",
+    ),
+    PartHeader: _names("", "", "get get_all"),
     Body: _names("size", "", "content"),
     StoredBody: _names("size", "", "content"),
     Notes: _names(""),
@@ -53,3 +63,9 @@ def names(kind: type) -> frozenset[str]:
     """Everything a rule can say after the dot."""
     surface = SURFACE[kind]
     return surface["read"] | surface["call"]
+
+
+def help_text(kind: type, name: str) -> str:
+    """What the manual says of a name, in one line; empty for attributes that only a constructor sets."""
+    text = inspect.getdoc(getattr(kind, name)) or ""
+    return " ".join(text.split()) if not isinstance(getattr(kind, name), MemberDescriptorType) else ""

@@ -115,17 +115,17 @@ class BodyView(Fact):
 
     def replace(self, text: Text) -> None:
         """Put another body in its place; text goes as UTF-8, line ends become CRLF."""
-        self._ledger.replace_body(_octets(text))
+        self._ledger.replace_body(octets_of(text))
 
     def append(self, text: Text) -> None:
         """Add to the end; text goes as UTF-8, line ends become CRLF."""
         end = self._ledger.base.size
-        self._ledger.splice(end, end, _octets(text))
+        self._ledger.splice(end, end, octets_of(text))
 
     def splice(self, start: int, end: int, text: Text) -> None:
         """Put text in the place of octets ``start`` to ``end`` of the body as it was before any splice (ValueError
         when they overlap an earlier one)."""
-        self._ledger.splice(start, end, _octets(text))
+        self._ledger.splice(start, end, octets_of(text))
 
 
 def joined(chunks: Iterator[bytes]) -> bytes:
@@ -146,7 +146,8 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _octets(text: Text) -> bytes:
+def octets_of(text: Text) -> bytes:
+    """What a rule gives for octets: text goes as UTF-8, with stray octets as they were."""
     if isinstance(text, str):
         return text.encode("utf-8", "surrogateescape")
     if isinstance(text, bytes):

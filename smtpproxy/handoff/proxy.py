@@ -6,6 +6,7 @@ We never own the mail, so there is nothing to lose: a positive reply is the upst
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import NamedTuple
 
 from smtpproxy.delivery.pool import NoUpstream, Pool
@@ -251,7 +252,11 @@ class Proxy:
 
     def _fail(self, reply: Reply, cause: str) -> Reply:
         """Our fault or the upstream's: the peer gets general words, the log the cause."""
-        self._outlet.log(f"{self.via}: {cause}", self._client)
+        cause = f"{self.via}: {cause}"
+        self._outlet.log(cause, self._client)
+        if (call := CALL.get(None)) is not None:
+            now = monotonic()
+            call.trace.upstream("", cause, now, now)
         self._drop()
         self._refused = reply
         return reply

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import accumulate, chain
+from operator import itemgetter
+from typing import NamedTuple
 
 from smtpproxy.wire.dots import stuff_chunks, unstuff_chunks
 
@@ -44,11 +47,15 @@ class Body:
         """The chunks as the sender meant them."""
         raise NotImplementedError
 
+    def content_from(self, offset: int) -> Iterator[bytes]:
+        """``content()`` behind its first ``offset`` octets."""
+        return behind(self.content(), offset)
+
 
 class StoredBody(Body):
     """A message kept in memory or in a file; made by ``BodyWriter`` and ``bytes_body``."""
 
-    __slots__ = ("_chunks", "_file", "_size", "_stuffed", "_tail")
+    __slots__ = ("_chunks", "_file", "_marks", "_size", "_stuffed", "_tail")
 
     def __init__(
         self, chunks: list[bytes], file: SpillFile | None, *, dotted: bool, stuffed: bool, size: int, tail: bytes
@@ -59,6 +66,7 @@ class StoredBody(Body):
         self._stuffed = stuffed
         self._size = size
         self._tail = tail
+        self._marks: list[_Mark] | None = None
 
     @property
     def size(self) -> int:
@@ -84,13 +92,52 @@ class StoredBody(Body):
         """See ``Body``."""
         return unstuff_chunks(self._stored()) if self.dotted and self._stuffed else self._stored()
 
+    def content_from(self, offset: int) -> Iterator[bytes]:
+        """See ``Body``; finds the place without reading what stands before it."""
+        if self._marks is None:
+            self._marks = list(self._lines() if self.dotted and self._stuffed else self._starts())
+        mark = self._marks[bisect_right(self._marks, offset, key=itemgetter(0)) - 1]
+        chunks = behind(self._stored(mark.chunk), mark.inside)
+        chunks = unstuff_chunks(chunks) if self.dotted and self._stuffed else chunks
+        return behind(chunks, offset - mark.content)
+
     def close(self) -> None:
         """Give the file back now rather than when the last reference goes."""
         if self._file is not None:
             self._file.close()
 
-    def _stored(self) -> Iterator[bytes]:
-        return iter(self._chunks) if self._file is None else self._file.chunks()
+    def _stored(self, first: int = 0) -> Iterator[bytes]:
+        return iter(self._chunks[first:]) if self._file is None else self._file.chunks(first * CHUNK)
+
+    def _starts(self) -> Iterator[_Mark]:
+        yield _Mark(0, 0, 0)
+        if self._file is not None:
+            yield from (_Mark(at, at // CHUNK, 0) for at in range(CHUNK, self._file.size, CHUNK))
+        else:
+            ends = accumulate(map(len, self._chunks))
+            yield from (_Mark(end, chunk, 0) for chunk, end in enumerate(ends, 1))
+
+    def _lines(self) -> Iterator[_Mark]:
+        """A line end in each chunk: from there on unstuffing needs to know nothing of what was before."""
+        yield _Mark(0, 0, 0)
+        at, dots, tail = 0, 0, b""
+        for number, chunk in enumerate(self._stored()):
+            if not number and chunk.startswith(b"."):
+                dots = 1
+            dots += (tail + chunk[:2]).count(b"\r\n.")
+            if (inside := chunk.find(b"\r\n")) >= 0:
+                # The dot that a chunk before has left to this one is counted above, none is before this line end.
+                yield _Mark(at + inside - dots, number, inside)
+            dots += chunk.count(b"\r\n.")
+            at, tail = at + len(chunk), chunk[-2:]
+
+
+class _Mark(NamedTuple):
+    """Where reading may begin: an offset in content form, the stored chunk, and the octet in it."""
+
+    content: int
+    chunk: int
+    inside: int
 
 
 class BodyWriter:
@@ -171,9 +218,13 @@ class SpillFile:
             self._size += written
             rest = rest[written:]
 
-    def chunks(self) -> Iterator[bytes]:
-        """All octets from the first, in chunks; readers do not disturb each other."""
-        at = 0
+    @property
+    def size(self) -> int:
+        """Octets written."""
+        return self._size
+
+    def chunks(self, at: int = 0) -> Iterator[bytes]:
+        """All octets from ``at`` on, in chunks; readers do not disturb each other."""
         while at < self._size:
             chunk = os.pread(self._fd, CHUNK, at)
             if not chunk:
@@ -204,6 +255,15 @@ def sliced(data: bytes) -> Iterable[bytes]:
     if len(data) <= CHUNK:
         return (data,) if data else ()
     return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
+
+
+def behind(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """The chunks without their first ``count`` octets."""
+    for chunk in chunks:
+        if len(chunk) > count:
+            return chain((chunk[count:],), chunks) if count else chain((chunk,), chunks)
+        count -= len(chunk)
+    return chunks
 
 
 def missing_line_end(tail: bytes) -> bytes:

@@ -8,8 +8,10 @@ state of the edits, each signer seeing what those before it added.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right
+from collections.abc import Collection
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 from smtpproxy.message.body import Body, bytes_body
@@ -18,6 +20,7 @@ from smtpproxy.message.rendering import Base, Rendering, Splice, Untouched, with
 
 _SHOWN = 80
 """Characters of a value in ``str(op)``."""
+_PLACE = itemgetter(0, 1)
 
 
 class LedgerClosed(Exception):
@@ -125,23 +128,34 @@ class Ledger:
         self._fields = (*self.fields[:at], new, *self.fields[at + 1 :])
         return new
 
-    def splice(self, start: int, end: int, data: bytes) -> None:
+    @property
+    def splices(self) -> tuple[Splice, ...]:
+        """The splices that hold now, in the order of their places."""
+        return self._splices
+
+    def splice(self, start: int, end: int, data: bytes, *, instead: Collection[Splice] = ()) -> Splice:
         """Put ``data`` in the place of octets ``start`` to ``end`` of the base, as it was before any splice.
 
         0 is the first octet behind the empty line.  Splices must not overlap (ValueError); at one place they stand in
         the order they came.  Line ends become CRLF, and a CRLF that the splice cuts in two is completed again.
+        ``instead``: earlier splices that this one replaces.
         """
         size = self._base.size
         if not 0 <= start <= end or 0 <= size < end:
             raise ValueError(f"there is no range {start}-{end} in a body of {size} octets")
         new = Splice(start, end, with_crlf(data))
-        for old in self._splices:
+        splices = list(self._splices)
+        if instead:
+            replaced = set(map(id, instead))
+            splices = [old for old in splices if id(old) not in replaced]
+        at = bisect_right(splices, (start, end), key=_PLACE)
+        for old in splices[max(at - 1, 0) : at + 1]:
             if start < old.end and old.start < end:
                 raise ValueError(f"{start}-{end} overlaps an earlier splice of {old.start}-{old.end}")
         self._record(Op("splice", splice=new))
-        splices = list(self._splices)
-        insort(splices, new, key=lambda splice: splice[:2])
+        splices.insert(at, new)
         self._splices = tuple(splices)
+        return new
 
     def replace_body(self, data: bytes | Body) -> None:
         """Begin a new base: what the old one held, and its splices, are gone."""

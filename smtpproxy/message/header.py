@@ -62,6 +62,12 @@ class Field:
             self._value = words.decode(self.raw[match.end() :] if match else self.raw)
         return self._value
 
+    @property
+    def unfolded(self) -> bytes:
+        """What stands behind the colon, in one line, encoded words as they are written."""
+        match = _NAME.match(self.raw)
+        return words.unfold(self.raw[match.end() :] if match else self.raw).strip(b" \t")
+
     def __repr__(self) -> str:
         return f"Field({self.raw!r})"
 

@@ -6,11 +6,13 @@ The body is never copied: what was not touched is taken from the stored chunks i
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
-from smtpproxy.message.body import CHUNK, Body, missing_line_end, sliced
+from smtpproxy.message.body import CHUNK, Body, behind, missing_line_end, sliced
 from smtpproxy.message.header import Field, HeaderBlock
 from smtpproxy.wire.dots import stuff, stuff_chunks
 
@@ -48,7 +50,11 @@ class Base:
     def content(self) -> Iterator[bytes]:
         """Content form, from the first octet behind the header."""
         chunks = self._body.content()
-        return chunks if self._header is None else _behind(chunks, len(self._header.raw))
+        return chunks if self._header is None else behind(chunks, len(self._header.raw))
+
+    def content_from(self, offset: int) -> Iterator[bytes]:
+        """Content form, from that octet behind the header on."""
+        return self._body.content_from(offset if self._header is None else offset + len(self._header.raw))
 
     def wire(self) -> Iterator[bytes]:
         """Wire form, the stored chunks as they are."""
@@ -57,7 +63,7 @@ class Base:
         if not self._header.separator:
             return iter(())
         if not self._body.dotted:
-            return _behind(self._body.wire(), len(self._header.raw))
+            return behind(self._body.wire(), len(self._header.raw))
         # Stuffing makes lines longer, and some clients forget it: only the number of lines is certain.
         return _behind_lines(self._body.wire(), self._header.raw.count(b"\n"))
 
@@ -119,6 +125,33 @@ class Rendering(Body):
         return self._top + b"".join(raws) + end
 
 
+class Spliced(Body):
+    """A base with its splices as a base of its own: for splices whose offsets count from what was edited before."""
+
+    __slots__ = ("_base", "_size", "_splices")
+
+    def __init__(self, base: Base, splices: tuple[Splice, ...]) -> None:
+        self._base = base
+        self._splices = splices
+        self._size = -1
+        self.dotted = True
+
+    @property
+    def size(self) -> int:
+        """See ``Body``."""
+        if self._size < 0:
+            self._size = sum(map(len, self.content()))
+        return self._size
+
+    def content(self) -> Iterator[bytes]:
+        """See ``Body``."""
+        return spliced(self._base, self._splices)
+
+    def wire(self) -> Iterator[bytes]:
+        """See ``Body``."""
+        return _finished(stuff_chunks(self.content()))
+
+
 class Untouched(Body):
     """A message that nobody edited: the original, octet by octet, behind our lines."""
 
@@ -153,6 +186,28 @@ def with_crlf(data: bytes) -> bytes:
 def spliced(base: Base, splices: tuple[Splice, ...]) -> Iterator[bytes]:
     """The content of a base with its splices, which are in order of their place and do not overlap."""
     return _mended(_spans(_Reader(base.content()), splices))
+
+
+def region(base: Base, splices: tuple[Splice, ...], start: int, end: int) -> Iterator[bytes]:
+    """Octets ``start`` to ``end`` of a base, with what the splices between make of them.
+
+    What is inserted at ``end`` itself stands behind the region.
+    """
+    reader = _Reader(base.content_from(start))
+    inside = between(splices, start, end)
+    while inside and inside[-1].start == end:
+        inside.pop()
+    if not inside:
+        return reader.take(end - start)
+    moved = tuple(Splice(each.start - start, each.end - start, each.data) for each in inside)
+    return chain.from_iterable(_spans(_Reader(reader.take(end - start)), moved))
+
+
+def between(splices: tuple[Splice, ...], start: int, end: int) -> list[Splice]:
+    """The splices that lie within ``start`` and ``end``, inserts at both places among them."""
+    first = bisect_left(splices, start, key=itemgetter(0))
+    last = bisect_right(splices, end, first, key=itemgetter(0))
+    return [each for each in splices[first:last] if each.end <= end]
 
 
 def _spans(reader: _Reader, splices: tuple[Splice, ...]) -> Iterator[Iterable[bytes]]:
@@ -219,14 +274,6 @@ def _finished(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield chunk
     if ending := missing_line_end(tail):
         yield ending
-
-
-def _behind(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
-    for chunk in chunks:
-        if len(chunk) > count:
-            return chain((chunk[count:],), chunks)
-        count -= len(chunk)
-    return chunks
 
 
 def _behind_lines(chunks: Iterator[bytes], lines: int) -> Iterator[bytes]:

@@ -40,10 +40,19 @@ def decode(raw: bytes) -> str:
 
     CR, LF and NUL that are left or that come out of an encoded word become U+FFFD: no value can start a new line.
     """
-    if b"\n" in raw:
-        raw = _FOLD.sub(b"", raw)
+    raw = unfold(raw)
     text = _decode_words(raw) if b"=?" in raw else raw.decode("utf-8", "surrogateescape")
+    return clean(text)
+
+
+def clean(text: str) -> str:
+    """The text in one line, without the space around it."""
     return (text if text.isprintable() else text.translate(_UNSAFE)).strip(" \t")
+
+
+def unfold(raw: bytes) -> bytes:
+    """The field body in one line (RFC 5322 2.2.3)."""
+    return _FOLD.sub(b"", raw) if b"\n" in raw else raw
 
 
 def _decode_words(raw: bytes) -> str:

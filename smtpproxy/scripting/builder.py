@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from smtpproxy.config.problem import did_you_mean
 from smtpproxy.scripting.errors import Problem, RuleError
 from smtpproxy.scripting.failure import rule_error
 from smtpproxy.scripting.instance import Instance
 from smtpproxy.scripting.lastgood import LastGood, Recipe
-from smtpproxy.scripting.library import Library
+from smtpproxy.scripting.library import Held, Library
 from smtpproxy.scripting.settings import split
 from smtpproxy.scripting.source import Source
 from smtpproxy.scripting.table import Rule, Table, validate
+
+
+class RolledBack(NamedTuple):
+    """In place of a file with these bytes, which failed too often, runs the version before it. `held` keeps that loaded."""
+
+    digest: str
+    instance: Instance
+    held: Held
+    why: str
 
 
 class Builder:
@@ -30,6 +39,7 @@ class Builder:
         listeners: Mapping[str, Sequence[str]],
         quarantine: str,
         folder: str,
+        rolled_back: Mapping[str, RolledBack],
     ) -> None:
         self.sources = sources
         self.tables = tables
@@ -40,6 +50,7 @@ class Builder:
         self.listeners = listeners
         self.quarantine = quarantine
         self.folder = folder
+        self.rolled_back = rolled_back
         self.problems: list[Problem] = []
         self.rules: list[Rule] = []
         self.instances: dict[str, Instance] = {}
@@ -108,6 +119,11 @@ class Builder:
         """
         if file in self._settling:
             raise RuleError(f"{file} imports itself, through its helpers: rule files cannot import each other in a circle")
+        rolled = self.rolled_back.get(file)
+        if rolled is not None and rolled.digest == self.sources[file].digest and file not in self._done:
+            text = f"rolled back: {rolled.why}; it is back with its next change"
+            self.problems.append(Problem(file, file, text, rolled.instance.version))
+            self._done[file] = rolled.instance
         if file not in self._done:
             self._settling.add(file)
             try:

@@ -18,6 +18,25 @@ class RuleError(Exception):
         self.frames: tuple[str, ...] = ()
 
 
+class RuleTimeout(BaseException):
+    """Thrown into a rule that is over its wall budget.
+
+    Not an Exception, so that `except Exception` does not swallow it.
+    """
+
+    why = "over its wall budget"
+
+
+class CpuTimeout(RuleTimeout):
+    """Thrown into a rule that is over its CPU budget."""
+
+    why = "over its CPU budget"
+
+
+class Tripped(Exception):
+    """Raised in place of a rule that the circuit breaker has taken out; str() says why."""
+
+
 class FolderRefused(Exception):
     """The folder of rules must not be used."""
 

@@ -1,9 +1,9 @@
-"""What `from smtpproxy.script import x` gives a rule: its own settings, and the doors of the running call."""
+"""What `from smtpproxy.script import x` gives a rule: its own settings, and doors that lead where the running call says."""
 
 from __future__ import annotations
 
 import contextvars
-import time
+import functools
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
@@ -12,104 +12,22 @@ from gevent.pool import Pool
 
 from smtpproxy.config.problem import did_you_mean
 from smtpproxy.config.values import BadValue, Duration
-from smtpproxy.dns.resolver import Answer, Resolver, addresses, mx, ptr, txt
-from smtpproxy.scripting.runner import CALL, Call
+from smtpproxy.net.http import HttpError
+from smtpproxy.scripting.doors.base import rule_name, running_call
+from smtpproxy.scripting.doors.cache import Cache
+from smtpproxy.scripting.doors.dns import Dns
+from smtpproxy.scripting.doors.http import Http
+from smtpproxy.scripting.doors.json import Json
+from smtpproxy.scripting.doors.log import Log
+from smtpproxy.scripting.doors.store import Store, holder
+from smtpproxy.scripting.errors import RuleTimeout
+from smtpproxy.scripting.secret import Secret
 from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
+from smtpproxy.stores.base import StoreError
 
 SCRIPT = "smtpproxy.script"
 TOGETHER_LIMIT = 16
-_FIELDS = {"event": "event_", "self": "self_"}
-"""Names that the log function has for itself."""
-
 F = TypeVar("F", bound=Callable[[], Any])
-T = TypeVar("T")
-
-
-class NoCall(RuntimeError):
-    """A door was used where no rule runs."""
-
-
-def running_call(name: str) -> Call:
-    call = CALL.get(None)
-    if call is None:
-        raise NoCall(f"{name} works while a rule runs: in a hook, in on_load() or under @every()")
-    return call
-
-
-class Dns:
-    """Questions to the DNS; each blocks this greenlet only. Raises Temporary when there is no answer for now."""
-
-    __slots__ = ()
-
-    def mx(self, domain: object) -> tuple[tuple[int, str], ...]:
-        """The mail exchangers as (preference, host), best first; () when there is none."""
-        return self._ask("mx", domain, mx)
-
-    def txt(self, name: object) -> tuple[str, ...]:
-        """The TXT records, each with its strings joined."""
-        return self._ask("txt", name, txt)
-
-    def a(self, name: object) -> tuple[str, ...]:
-        """IPv4 addresses."""
-        return self._ask("a", name, lambda resolver, name: resolver.query(name, "A").records)
-
-    def aaaa(self, name: object) -> tuple[str, ...]:
-        """IPv6 addresses."""
-        return self._ask("aaaa", name, lambda resolver, name: resolver.query(name, "AAAA").records)
-
-    def addresses(self, name: object) -> tuple[str, ...]:
-        """All addresses, IPv4 first."""
-        return self._ask("addresses", name, addresses)
-
-    def ptr(self, address: object) -> str | None:
-        """The name that an address claims, unconfirmed."""
-        return self._ask("ptr", address, ptr)
-
-    def query(self, name: object, type: str) -> Answer:
-        """Any other question: an Answer with .records, .exists and .secure."""
-        return self._ask(type, name, lambda resolver, name: resolver.query(name, type))
-
-    def _ask(self, question: str, name: object, ask: Callable[[Resolver, str], T]) -> T:
-        call = running_call("dns")
-        if "dns" not in call.doors:
-            raise NoCall("dns is not there in this run")
-        began = time.monotonic()
-        answer: object = None
-        try:
-            found = ask(call.doors["dns"], str(name))
-            answer = found.records if isinstance(found, Answer) else found
-            return found
-        except Exception as error:
-            answer = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            call.trace.door(f"dns.{question} {name}", answer, began, time.monotonic())
-
-
-class Log:
-    """Records in the server's log, with the rule's name and the id of mail or session."""
-
-    __slots__ = ()
-
-    def debug(self, text: object, /, **fields: object) -> None:
-        self._write("debug", text, fields)
-
-    def info(self, text: object, /, **fields: object) -> None:
-        self._write("info", text, fields)
-
-    def warning(self, text: object, /, **fields: object) -> None:
-        self._write("warning", text, fields)
-
-    def error(self, text: object, /, **fields: object) -> None:
-        self._write("error", text, fields)
-
-    def _write(self, level: str, text: object, fields: Mapping[str, object]) -> None:
-        call = running_call("log")
-        rule = call.entry.rule.name if call.entry else ""
-        call.trace.note(f"{rule} {level}: {text}")
-        if "log" in call.doors:
-            own = {"level": level, "rule": rule, "id": call.id, "text": str(text)}
-            call.doors["log"]("rule", **{_FIELDS.get(name, name): value for name, value in fields.items()} | own)
 
 
 def together(*functions: Callable[[], Any]) -> tuple[Any, ...]:
@@ -124,7 +42,7 @@ def together(*functions: Callable[[], Any]) -> tuple[Any, ...]:
     def run(index: int, function: Callable[[], Any]) -> None:
         try:
             results[index] = function()
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except (Exception, RuleTimeout, SystemExit, KeyboardInterrupt) as error:
             errors.append(error)
             pool.kill(block=False)
 
@@ -142,14 +60,29 @@ def together(*functions: Callable[[], Any]) -> tuple[Any, ...]:
 
 
 class Timer:
-    """A function under @every: seconds between two runs, whether one worker only runs it."""
+    """A function under every(): seconds between two runs, whether one process of the instance only runs it.
 
-    __slots__ = ("function", "once", "seconds")
+    That one is who has a lease of the store; when it is gone, another takes over within two intervals.
+    """
 
-    def __init__(self, seconds: float, once: bool, function: Callable[[], Any]) -> None:
+    __slots__ = ("function", "name", "once", "seconds")
+
+    def __init__(self, seconds: float, once: bool, function: Callable[[], Any], name: str) -> None:
         self.seconds = seconds
         self.once = once
-        self.function = function
+        self.name = name
+        self.function = self._run_once(function) if once else function
+
+    def _run_once(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        @functools.wraps(function, assigned=())
+        def run() -> Any:
+            call = running_call("every")
+            key = f"every/{rule_name(call)}/{self.name}"
+            if "store" not in call.doors or call.doors["store"].lease(key, holder(), self.seconds * 2):
+                return function()
+            return None
+
+        return run
 
 
 class Every:
@@ -164,18 +97,24 @@ class Every:
     def __call__(self, interval: str, *, once: bool = False) -> Callable[[F], F]:
         if self.closed:
             raise RuntimeError("every() stands at the top of a file, above a function; a hook cannot add one")
-        try:
-            seconds = float(Duration.parse(interval))
-        except BadValue as wrong:
-            raise ValueError(f"every: {wrong}") from None
-        if seconds <= 0:
-            raise ValueError("every() needs an interval above 0")
+        seconds = interval_seconds(interval)
 
         def register(function: F) -> F:
-            self.timers.append(Timer(seconds, once, function))
+            self.timers.append(Timer(seconds, once, function, getattr(function, "__qualname__", "")))
             return function
 
         return register
+
+
+def interval_seconds(interval: object) -> float:
+    """What stands in every("5m"). Raises ValueError."""
+    try:
+        seconds = float(Duration.parse(interval))
+    except BadValue as wrong:
+        raise ValueError(f"every: {wrong}") from None
+    if seconds <= 0:
+        raise ValueError("every() needs an interval above 0")
+    return seconds
 
 
 class Facade(ModuleType):
@@ -184,9 +123,10 @@ class Facade(ModuleType):
     def __init__(self, settings: object, every: Every, notes: object) -> None:
         super().__init__(SCRIPT, "What a rule imports.")
         self.names: Mapping[str, object] = {
-            "Verdict": Verdict, "accept": accept, "deny": deny, "defer": defer, "close": close,
+            "Secret": Secret, "Verdict": Verdict, "accept": accept, "deny": deny, "defer": defer, "close": close,
             "settings": settings, "together": together, "every": every, "notes": notes,
-            "dns": Dns(), "log": Log(),
+            "cache": Cache(), "dns": Dns(), "http": Http(), "json": Json(), "log": Log(), "store": Store(),
+            "HttpError": HttpError, "StoreError": StoreError,
         }  # fmt: skip
         self.__all__ = tuple(self.names)
         vars(self).update(self.names)

@@ -10,8 +10,7 @@ import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from smtpproxy.scripting.budget import RuleTimeout
-from smtpproxy.scripting.errors import RuleError
+from smtpproxy.scripting.errors import RuleError, RuleTimeout
 from smtpproxy.scripting.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def _text(error: BaseException) -> str:
     if isinstance(error, RuleError):
         return f"{type(error).__name__}: {error.text}"
     if isinstance(error, RuleTimeout):
-        return "Timeout: over its wall budget"
+        return f"Timeout: {error.why}"
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg}"
     try:
@@ -74,7 +73,7 @@ def verdict_for(declared: str, call: Call, entry: Entry) -> Verdict | None:
     if declared == "continue":
         return None
     if declared == "quarantine" and call.mail is not None and entry.quarantine:
-        call.mail.via = entry.quarantine
+        call.mail.hold(entry.quarantine)
         return None
     if declared == "deny":
         verdict = Verdict("deny", 550, "5.7.1", f"Refused: a rule failed, id {call.id}")

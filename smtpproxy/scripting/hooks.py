@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 CALL_BUDGET = 5.0
 CHAIN_BUDGET = 10.0
+CPU_BUDGET = 0.3
+LOAD_CPU_BUDGET = 2.0
+"""For what runs outside of sessions: a file that is loaded imports its libraries, a timer reads its lists."""
 MESSAGE_BUDGET = 60.0
 
 

@@ -7,14 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import greenlet
-
 from smtpproxy.scripting.budget import Budget
+from smtpproxy.scripting.errand import Errand
 from smtpproxy.scripting.failure import Failure, rule_error
-from smtpproxy.scripting.hooks import CHAIN_BUDGET, EVERY, HOOKS, Hook
+from smtpproxy.scripting.hooks import CHAIN_BUDGET, EVERY, HOOKS, LOAD_CPU_BUDGET, Hook
 from smtpproxy.scripting.instance import Instance, run_python
 from smtpproxy.scripting.lua_rules import run_lua
-from smtpproxy.scripting.runner import CALL, RULE_FAILURES, Call, Entry, LogFunction
+from smtpproxy.scripting.runner import RULE_FAILURES, Call, Entry, LogFunction
 from smtpproxy.scripting.trace import Trace
 
 
@@ -68,7 +67,7 @@ class Library:
 
     def _run(self, instance: Instance) -> None:
         if instance.source.language == "lua":
-            run_lua(instance)
+            run_lua(instance, self.notes)
         else:
             run_python(instance, self.notes)
 
@@ -113,16 +112,10 @@ class Library:
 
     def _guarded(self, instance: Instance, hook: Hook, function: Callable[[], Any]) -> None:
         call = Call(trace=Trace(f"{hook.name} {instance.source.name}"), doors=self.doors)
-        call.entry = Entry(_Owner(instance), hook, function)
-        call.deadline = self.budget.clock() + (CHAIN_BUDGET if hook is EVERY else hook.wall)
-        call.greenlet = greenlet.getcurrent()
-        token = CALL.set(call)
-        self.budget.running.add(call)
-        try:
-            function()
-        finally:
-            self.budget.running.discard(call)
-            CALL.reset(token)
+        wall = CHAIN_BUDGET if hook is EVERY else hook.wall
+        call.entry = Entry(_Owner(instance), hook, function, wall=wall, cpu=LOAD_CPU_BUDGET)
+        call.deadline = self.budget.clock() + wall
+        Errand(call, function, self.budget.running).wait()
 
 
 def closure(instance: Instance) -> Iterable[Instance]:

@@ -9,25 +9,30 @@ chains = rules.table.chains["mx"]
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gevent
 from gevent.lock import RLock
 
+from smtpproxy.config.schema import Breaker as BreakerSettings
 from smtpproxy.facts.notes import Notes
+from smtpproxy.scripting.breaker import Breaker
 from smtpproxy.scripting.budget import Budget
-from smtpproxy.scripting.builder import Builder
-from smtpproxy.scripting.errors import FolderRefused, Problem
+from smtpproxy.scripting.builder import Builder, RolledBack
+from smtpproxy.scripting.errors import CpuTimeout, FolderRefused, Problem
 from smtpproxy.scripting.folder import Folder
+from smtpproxy.scripting.instance import Instance
 from smtpproxy.scripting.lastgood import LastGood
-from smtpproxy.scripting.library import Library
+from smtpproxy.scripting.library import Held, Library
 from smtpproxy.scripting.observers import Observers
-from smtpproxy.scripting.runner import Chain, Chains, LogFunction
+from smtpproxy.scripting.preemption import Preemption
+from smtpproxy.scripting.runner import Call, Chain, Chains, Entry, LogFunction
 from smtpproxy.scripting.snapshot import freeze
 from smtpproxy.scripting.table import Rule, Table
 from smtpproxy.scripting.timers import Timers
+from smtpproxy.scripting.trace import Fault
 
 POLL = 0.2
 
@@ -66,11 +71,16 @@ class Rules:
         notes: Notes | None = None,
         data: Path | None = None,
         live: bool = True,
+        breaker: BreakerSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.log = log
-        self.budget = Budget()
+        self.budget = Budget(log=log)
+        self.budget.preemption = Preemption(log, self._parked, self.budget.running)
+        self.breaker = Breaker(
+            breaker or BreakerSettings(), log, entries=self._entries, rollback=self._roll_back, clock=clock
+        )
         self.folder = Folder(folder, clock=clock, now=now) if folder else None
         doors = {} if doors is None else doors
         notes = Notes() if notes is None else notes
@@ -81,6 +91,9 @@ class Rules:
         self._listeners = listeners or {}
         self._handoffs = handoffs or {}
         self._last_good = LastGood(data / "rules" if data else None)
+        self._before: dict[str, tuple[Instance, Held]] = {}
+        """The version before, by file, for a breaker that rolls back."""
+        self._rolled_back: dict[str, RolledBack] = {}
         self._told: frozenset[Problem] = frozenset()
         self._changed = False
         self._building = RLock()
@@ -149,7 +162,7 @@ class Rules:
         folder = str(self.folder.path) if self.folder else ""
         return {
             "library": self.library, "last_good": self._last_good, "running": running,
-            "listeners": self._listeners, "quarantine": quarantine, "folder": folder,
+            "listeners": self._listeners, "quarantine": quarantine, "folder": folder, "rolled_back": self._rolled_back,
         }  # fmt: skip
 
     def _rebuild(self) -> Report:
@@ -158,6 +171,8 @@ class Rules:
         builder = Builder(self.folder.sources if self.folder else {}, self._settings, **self._surroundings(old))
         builder.build()
         self.table = new = self._table(builder)
+        self._remember(old, new)
+        self.breaker.follow(new.rules)
         self.timers.follow(new)
         before, after = ({rule.name: rule for rule in table.rules} for table in (old, new))
         live = tuple(name for name, rule in after.items() if name not in before or _is_news(before[name], rule))
@@ -172,9 +187,47 @@ class Rules:
         held = self.library.hold(builder.instances.values())
 
         def chains(listener: str, by_name: Mapping[str, Chain]) -> Chains:
-            return Chains(listener, by_name, running=self.budget.running, log=self.log, held=held, observers=self.observers)
+            return Chains(
+                listener, by_name, running=self.budget.running, log=self.log, held=held,
+                observers=self.observers, breaker=self.breaker,
+            )  # fmt: skip
 
         return Table(builder.rules, builder.instances, builder.problems, self._listeners, chains)
+
+    def _entries(self, rule: str) -> Iterable[Entry]:
+        return self.table.entries.get(rule, {}).values()
+
+    def _parked(self, call: Call, entry: Entry, at: str) -> None:
+        """A greenlet had to be given up in the middle of a rule."""
+        rule, count = entry.rule, len(self.budget.preemption.parked) if self.budget.preemption else 0
+        self.log(
+            "rule_parked", level="error", id=call.id, rule=rule.name, version=rule.version, hook=entry.hook.name, at=at,
+            error=f"Timeout: {CpuTimeout.why}, and cannot be stopped: it catches what should end it", parked=count,
+        )  # fmt: skip
+        call.trace.failure(Fault(entry, "Timeout: it cannot be stopped", at, "close"), ())
+        self.breaker.parked(entry)
+
+    def _remember(self, old: Table, new: Table) -> None:
+        """The versions that a save has replaced, as long as a rollback may want them."""
+        if self.breaker.settings.action != "rollback":
+            return
+        for file, instance in new.instances.items():
+            before = old.instances.get(file)
+            rolled = self._rolled_back.get(file)
+            if before is not None and before.version != instance.version and (rolled is None or rolled.instance is not instance):
+                self._before[file] = before, self.library.hold([before])
+        for file in [file for file, it in self._rolled_back.items() if new.instances.get(file) is not it.instance]:
+            del self._rolled_back[file]
+
+    def _roll_back(self, name: str, why: str) -> str:
+        """Have the version before come back with the next look at the folder; its hash, "" when there is none."""
+        rule = next((rule for rule in self.table.rules if rule.name == name), None)
+        if rule is None or rule.file not in self._before:
+            return ""
+        instance, held = self._before.pop(rule.file)
+        self._rolled_back[rule.file] = RolledBack(rule.instance.source.digest, instance, held, why)
+        self._changed = True
+        return instance.version
 
     def _keep(self, table: Table) -> None:
         if not self.library.live:

@@ -33,7 +33,7 @@ STEP = 500
 SECONDS = 0.3
 """CPU time between two doors."""
 
-_RUNTIME = ("lua_runtime.lua", "lua_handles.lua", "lua_lanes.lua")
+_RUNTIME = ("lua_runtime.lua", "lua_handles.lua", "lua_together.lua", "lua_lanes.lua")
 _DECLARATIONS = ("on_error", "on_timeout", "order")
 _NOTHING: Mapping[str, Any] = {}
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -44,7 +44,7 @@ class LuaRule:
 
     `ops` are the doors by dotted name ("dns.mx"): they may block. `hooks` take the arguments of the Python hooks and
     return a Verdict or None; they raise LuaError. `objects` are there by name in every call. `metadata` is what the file
-    declares: on_error, on_timeout, order, and the settings in effect.
+    declares: on_error, on_timeout, order, and the settings in effect. `timers` are (interval, once, function) of every().
     """
 
     def __init__(
@@ -79,8 +79,10 @@ class LuaRule:
             raise LuaError(f"[rule] sets {', '.join(sorted(settings))}, but the file declares no settings", self.file)
         self.metadata: Mapping[str, Any] = {**declared, "settings": effective.values}
         self.hooks: Mapping[str, Callable[..., Verdict | None]] = {
-            hook: LuaHook(self._lanes, index, self.file, hook, line, words) for index, hook, line in hooks
+            hook: LuaHook(self._lanes, index, self.file, hook, line, words) for index, hook, line in hooks if hook != "every"
         }
+        timers = [LuaHook(self._lanes, index, self.file, hook, line, words) for index, hook, line in hooks if hook == "every"]
+        self.timers = tuple((*sandbox.timer(index), function) for index, function in enumerate(timers, 1))
 
     def close(self) -> None:
         """No new calls: hooks raise LuaError. Calls that wait in a door end as they would have."""

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from smtpproxy.scripting.lua_objects import Kind, Kinds, NotReadable
+from smtpproxy.scripting.lua_together import Gathering
 from smtpproxy.scripting.lua_values import PLAIN, from_lua, inflate, plain_to_lua, to_lua
 from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
 
@@ -41,7 +42,7 @@ class Misuse(Exception):
 class Arena:
     """See the module. `objects[0]` is never used: numbers begin at 1."""
 
-    __slots__ = ("doors", "kinds", "large", "numbers", "objects", "question", "shared")
+    __slots__ = ("doors", "gatherings", "kinds", "large", "numbers", "objects", "question", "shared")
 
     def __init__(self, kinds: Kinds, doors: Sequence[Callable[..., Any]], shared: Sequence[Any] = ()) -> None:
         self.kinds = kinds
@@ -51,11 +52,16 @@ class Arena:
         self.numbers: dict[int, int] | None = None
         self.question: Question | None = None
         self.large: Any = None
+        self.gatherings: list[Gathering] | None = None
 
     def clear(self) -> None:
         """The call is over: nothing of it is kept."""
         self.objects = []
         self.numbers = self.question = self.large = None
+        if self.gatherings is not None:
+            for gathering in self.gatherings:
+                gathering.end()
+            self.gatherings = None
 
     def number(self, thing: Any) -> int:
         """The same object has the same number for the whole call."""
@@ -208,7 +214,7 @@ class Arena:
                 raise ValueError(from_lua(misuse))
             options = {} if code is None else {"code": code}
             made = _MAKERS[kind](from_lua(text), **options, **({"relay": True} if relay else {}))
-            made.line = line
+            made.line, made.path = line, ""
         except (TypeError, ValueError) as error:
             made = Misuse(f"{kind}: {error}", line)
         self.objects.append(made)
@@ -221,11 +227,44 @@ class Arena:
         except Exception as error:
             return wrong(error)
 
+    def gather(self) -> int:
+        """A `together()` begins: its number."""
+        if self.gatherings is None:
+            self.gatherings = []
+        self.gatherings.append(Gathering())
+        return len(self.gatherings) - 1
+
+    def park(self, group: int, index: int) -> None:
+        """The question that was laid down is that of function `index`."""
+        if self.gatherings is not None and self.question is not None:
+            self.gatherings[group].park(index, *self.question)
+            self.question = None
+
+    def join(self, group: int) -> None:
+        """Lay down the question which of the functions may go on."""
+        if self.gatherings is not None:
+            self._ask("together", self.gatherings[group].wait)
+
+    def settled(self, group: int, index: int) -> Answer:
+        """The answer to the question of function `index`."""
+        try:
+            assert self.gatherings is not None
+            name, value, error = self.gatherings[group].take(index)
+            return wrong(error, name) if error is not None else self.give(value)
+        except Exception as error:
+            return wrong(error)
+
+    def scatter(self, group: int) -> None:
+        """One function has failed: nobody waits for the others."""
+        if self.gatherings is not None:
+            self.gatherings[group].end()
+
     def callbacks(self) -> tuple[Callable[..., Any], ...]:
         """In the order in which the runtime takes them."""
         return (
             self.fact, self.edit, self.call, self.ask, self.take, self.plain, self.text, self.length, self.items, self.pair,
             self.advance, self.same, self.verdict, self.share,
+            self.gather, self.park, self.join, self.settled, self.scatter,
         )  # fmt: skip
 
 

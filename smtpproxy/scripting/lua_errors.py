@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from smtpproxy.config.problem import did_you_mean
-from smtpproxy.scripting.budget import RuleTimeout
-from smtpproxy.scripting.errors import RuleError
+from smtpproxy.scripting.errors import RuleError, RuleTimeout
 
 _PLACE = re.compile(r"(.+?):(\d+): (.*)\Z", re.DOTALL)
 _NO_PLACE = "?:-1: "

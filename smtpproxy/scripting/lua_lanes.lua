@@ -58,10 +58,12 @@ end
 
 local M = {}
 
-function M.serve(limit, fact, edit, call, ask, take, plain, text, length, items, pair, advance, same, verdict, shared_at)
+function M.serve(limit, fact, edit, call, ask, take, plain, text, length, items, pair, advance, same, verdict, shared_at,
+    gather, park, join, settled, scatter)
   soft = limit - SLACK
   local lane = { fact = fact, edit = edit, call = call, ask = ask, take = take, plain = plain, text = text, length = length,
-    items = items, pair = pair, advance = advance, same = same, verdict = verdict, shared = shared_at, main = running() }
+    items = items, pair = pair, advance = advance, same = same, verdict = verdict, shared = shared_at, main = running(),
+    gather = gather, park = park, join = join, settled = settled, scatter = scatter }
   sethook(tick, "", STEP)
   local index, n = yield()
   while true do
@@ -106,10 +108,12 @@ function M.object(name)              -- an object of the host that is there in e
   return value(lane.shared(index))
 end
 
+function M.loading() return cur.loading end
+
 function M.hook(index, name, f)
   hooks[index] = { name = name, run = f }
 end
 
 M.make_room, M.raise, M.charge, M.settle, M.flatten, M.inflate = make_room, raise, charge, settle, flatten, inflate
-M.pcall, M.verdict, M.coroutine, M.sets, M.lists, M.handle = guarded, verdict, cor, sets, lists, handle
+M.together, M.pcall, M.verdict, M.coroutine, M.sets, M.lists, M.handle = together, guarded, verdict, cor, sets, lists, handle
 return M

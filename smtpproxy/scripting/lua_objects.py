@@ -23,7 +23,7 @@ LAZY = "lazy"
 """Read names that may wait: a name is one when its class has NAME_known, which says whether the answer is there."""
 
 _NONE: frozenset[str] = frozenset()
-_OURS: Mapping[type, Names] = {
+OURS: Mapping[type, Names] = {
     Verdict: {"read": frozenset({"kind", "code", "enhanced", "text", "relay", "rule", "line"})},
     Reply: {"read": frozenset({"code", "enhanced", "lines", "text", "positive", "permanent", "transient"})},
 }
@@ -178,7 +178,7 @@ class Kinds(dict[type, Kind]):
 
     def __init__(self, surface: Mapping[type, Names] = SURFACE) -> None:
         super().__init__()
-        self._surface = {**_OURS, **surface}
+        self._surface = {**OURS, **surface}
 
     def __missing__(self, cls: type) -> Kind:
         kind = self[cls] = self._made(cls)

@@ -5,37 +5,93 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from smtpproxy.scripting.facade import Dns, Log
+from smtpproxy.facts.surface import SURFACE
+from smtpproxy.net.http import Response
+from smtpproxy.scripting.doors.cache import Cache
+from smtpproxy.scripting.doors.dns import Dns
+from smtpproxy.scripting.doors.http import Http
+from smtpproxy.scripting.doors.json import Json
+from smtpproxy.scripting.doors.log import Log
+from smtpproxy.scripting.doors.store import Store
+from smtpproxy.scripting.facade import Timer, interval_seconds
 from smtpproxy.scripting.instance import Instance, check_hook
+from smtpproxy.scripting.lua_errors import LuaError
+from smtpproxy.scripting.lua_objects import Names
 from smtpproxy.scripting.settings import SettingsView
+
+DOORS: Mapping[str, tuple[str, ...]] = {
+    "dns": ("mx", "txt", "a", "aaaa", "addresses", "ptr"),
+    "log": ("debug", "info", "warning", "error"),
+    "cache": ("get", "set"),
+    "cache.shared": ("get", "set"),
+    "store": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release"),
+    "store.shared": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release"),
+    "http": ("get", "post_json"),
+    "json": ("encode", "decode"),
+}
+"""The doors of a Lua rule and what each can be asked."""
+
+ANSWERS: Mapping[type, Names] = {
+    Response: {"read": frozenset({"status", "ok", "text", "body", "json", "headers", "url"})},
+}
+"""Objects that come from doors, beside the facts."""
+
+_WITH_TABLE: Mapping[str, int] = {"cache.set": 1, "cache.shared.set": 1, "store.set": 1, "store.shared.set": 1,
+                                  "http.post_json": 1, "json.encode": 0}  # fmt: skip
+"""Questions with a value that may be a table, and how many arguments stand before it."""
+
+
+def doors() -> Mapping[str, Any]:
+    """The doors themselves, by name."""
+    cache, store = Cache(), Store()
+    return {
+        "dns": Dns(), "log": Log(), "cache": cache, "cache.shared": cache.shared, "store": store,
+        "store.shared": store.shared, "http": Http(), "json": Json(),
+    }  # fmt: skip
 
 
 def operations() -> Mapping[str, Callable[..., Any]]:
-    """The doors of a Lua rule by dotted name: each may block, the running call says through what."""
-    dns, log = Dns(), Log()
-    return {
-        "dns.mx": dns.mx,
-        "dns.txt": dns.txt,
-        "dns.a": dns.a,
-        "dns.aaaa": dns.aaaa,
-        "dns.addresses": dns.addresses,
-        "dns.ptr": dns.ptr,
-        "log.debug": log.debug,
-        "log.info": log.info,
-        "log.warning": log.warning,
-        "log.error": log.error,
-    }
+    """What can be asked, by dotted name: each may block, the running call says through what."""
+    found: dict[str, Callable[..., Any]] = {}
+    for name, door in doors().items():
+        for question in DOORS[name]:
+            path = f"{name}.{question}"
+            ask = getattr(door, question)
+            found[path] = _taking_a_table(ask, _WITH_TABLE[path]) if path in _WITH_TABLE else ask
+    return found
 
 
-def run_lua(instance: Instance) -> None:
-    """Load the file into a sandbox of its own. Raises LuaError and RuleError."""
+def _taking_a_table(ask: Callable[..., Any], before: int) -> Callable[..., Any]:
+    """A table of names at the end of a call is options, unless the value is still missing: then it is the value."""
+
+    def asked(*arguments: Any, **named: Any) -> Any:
+        if len(arguments) == before:
+            return ask(*arguments, named)
+        return ask(*arguments, **named)
+
+    return asked
+
+
+def run_lua(instance: Instance, notes: object) -> None:
+    """Load the file into a sandbox of its own; `notes` are the worker's. Raises LuaError and RuleError."""
     from smtpproxy.scripting.lua import LuaRule  # only who has Lua rules pays for Lua
 
     source = instance.source
-    rule = LuaRule(source.data, source.name, source.path, dict(instance.given), operations())
+    surface = {**SURFACE, **ANSWERS}
+    rule = LuaRule(
+        source.data, source.name, source.path, dict(instance.given), operations(), objects={"notes": notes}, surface=surface
+    )
     instance.ending = rule.close
     instance.hooks = dict(rule.hooks)
     instance.declared = dict(rule.metadata)
     instance.settings = SettingsView.of(rule.metadata["settings"])
     for name, function in instance.hooks.items():
         check_hook(name, function, source.file)
+    instance.timers = [_timer(interval, once, function) for interval, once, function in rule.timers]
+
+
+def _timer(interval: object, once: bool, function: Any) -> Timer:
+    try:
+        return Timer(interval_seconds(interval), once, function, f"line {function.line}")
+    except ValueError as wrong:
+        raise LuaError(str(wrong), f"{function.file}:{function.line}") from None

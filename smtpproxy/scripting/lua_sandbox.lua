@@ -62,7 +62,7 @@ local base = {
   assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs, pcall = runtime.pcall, select = select,
   type = type, tonumber = timed_text(tonumber),
   tostring = tostring, string = str, table = tab, math = copy(math, { randomseed = true }),
-  utf8 = utf, coroutine = runtime.coroutine, _VERSION = _VERSION,
+  utf8 = utf, coroutine = runtime.coroutine, together = runtime.together, _VERSION = _VERSION,
 }
 for _, kind in next, { "accept", "deny", "defer", "close" } do base[kind] = runtime.verdict(kind) end
 
@@ -84,6 +84,18 @@ function base.set(t)
   local r = {}
   for _, v in next, t do r[v] = true end
   return setmetatable(r, runtime.sets)
+end
+
+local timers = {}
+
+function base.every(interval, f, options)
+  if not runtime.loading() then raise("every() stands at the top of a file; a hook cannot add one") end
+  if type(f) ~= "function" or type(interval) ~= "string" then raise('every takes an interval and a function: every("5m", f)') end
+  if options ~= nil and type(options) ~= "table" then raise("options are a table: {once = true}") end
+  for key in next, options or {} do
+    if key ~= "once" then raise("no option \"" .. tostring(key) .. "\"") end
+  end
+  timers[#timers + 1] = { interval = interval, once = options and options.once and true or false, run = f }
 end
 
 local string_meta = rawmeta("")
@@ -165,7 +177,15 @@ function M.hooks()
       runtime.hook(#found, name, f)
     end
   end
+  for _, timer in next, timers do
+    found[#found + 1] = "every:" .. getinfo(timer.run, "S").linedefined
+    runtime.hook(#found, "every", timer.run)
+  end
   return concat(found, " ")
+end
+
+function M.timer(index)              -- the interval of a timer, and whether one process only runs it
+  return timers[index].interval, timers[index].once
 end
 
 function M.get(name)                 -- a global of the script, flattened

@@ -46,6 +46,7 @@ class Observers:
             chains.log("watch_failed", level="error", id=call.id, error=f"{type(error).__name__}: {error}")
             return
         background = Call(trace=Trace(call.id), doors=self.doors, client=call.client)
+        background.abandoned = self._go_on
         self.waiting.append((chains, chain, background, frozen))
         self._there.set()
 
@@ -63,6 +64,11 @@ class Observers:
         if self._greenlet is not None:
             self._greenlet.kill(timeout=CALL_BUDGET)
             self._greenlet = None
+
+    def _go_on(self) -> None:
+        """The greenlet was given up in the middle of a rule: another one takes what is queued behind."""
+        self._greenlet = gevent.spawn(self._run)
+        self._there.set()
 
     def _run(self) -> None:
         while True:

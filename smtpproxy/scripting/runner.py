@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import greenlet
 
-from smtpproxy.scripting.budget import RuleTimeout
+from smtpproxy.scripting.errors import RuleTimeout, Tripped
 from smtpproxy.scripting.failure import Failure, Nonsense, verdict_for
-from smtpproxy.scripting.hooks import Hook
-from smtpproxy.scripting.trace import FAILURE, HOOK, Trace
+from smtpproxy.scripting.hooks import CPU_BUDGET, Hook
+from smtpproxy.scripting.trace import HOOK, Fault, Trace
 from smtpproxy.scripting.verdict import Verdict
 
 LogFunction = Callable[..., None]
@@ -34,9 +34,11 @@ class Call:
     """One per session: where the rules of this greenlet find their doors, and what of them runs now.
 
     `doors` are the answers to the outside world by name ("dns", "log"); `mail` is the running transaction's or None.
+    `abandoned` is called, in another greenlet, when this one had to be given up in the middle of a rule: whoever waits
+    for it goes on there. Where nobody can, it is None. `meter` is `preemption.py`'s.
     """
 
-    __slots__ = ("__weakref__", "client", "deadline", "doors", "entry", "greenlet", "mail", "trace")
+    __slots__ = ("__weakref__", "abandoned", "client", "deadline", "doors", "entry", "greenlet", "mail", "meter", "trace")
 
     def __init__(self, *, trace: Trace, doors: Mapping[str, Any] | None = None, client: Any = None, mail: Any = None) -> None:
         self.trace = trace
@@ -46,6 +48,8 @@ class Call:
         self.entry: Entry | None = None
         self.deadline = NEVER
         self.greenlet = greenlet.getcurrent()
+        self.abandoned: Callable[[], None] | None = None
+        self.meter: Any = None
 
     @property
     def id(self) -> str:
@@ -60,10 +64,10 @@ CALL: ContextVar[Call] = ContextVar("smtpproxy_call")
 class Entry:
     """One rule's function in a chain.
 
-    `wall` is its budget in seconds, `quarantine` the hand-off that a failure may choose.
+    `wall` and `cpu` are its budgets in seconds, `quarantine` the hand-off that a failure may choose.
     """
 
-    __slots__ = ("function", "hook", "on_error", "on_timeout", "quarantine", "rule", "skip", "wall")
+    __slots__ = ("cpu", "function", "hook", "on_error", "on_timeout", "quarantine", "rule", "skip", "wall")
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class Entry:
         on_error: str = "",
         on_timeout: str = "",
         wall: float = 0.0,
+        cpu: float = CPU_BUDGET,
         skip: frozenset[str] = frozenset(),
         quarantine: str = "",
     ) -> None:
@@ -83,6 +88,7 @@ class Entry:
         self.on_error = on_error or hook.failure
         self.on_timeout = on_timeout or hook.failure
         self.wall = wall or hook.wall
+        self.cpu = cpu
         self.skip = skip
         self.quarantine = quarantine
 
@@ -103,8 +109,8 @@ class Chains:
 
     # fmt: off
     __slots__ = (
-        "by_name", "held", "listener", "log", "observed", "observers", "on_auth", "on_bounced", "on_capabilities", "on_command",
-        "on_connect", "on_data", "on_deferred", "on_deliver", "on_delivered", "on_deny", "on_disconnect", "on_ehlo",
+        "breaker", "by_name", "held", "listener", "log", "observed", "observers", "on_auth", "on_bounced", "on_capabilities",
+        "on_command", "on_connect", "on_data", "on_deferred", "on_deliver", "on_delivered", "on_deny", "on_disconnect", "on_ehlo",
         "on_header", "on_mail", "on_message", "on_rcpt", "on_reset", "on_route", "on_starttls", "running",
     )
     # fmt: on
@@ -118,8 +124,10 @@ class Chains:
         log: LogFunction,
         held: object,
         observers: Any,
+        breaker: Any,
     ) -> None:
         self.listener = listener
+        self.breaker = breaker
         self.by_name = by_name
         self.running = running
         self.log = log
@@ -158,6 +166,7 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
         return None
     if CALL.get(None) is not call:
         CALL.set(call)
+    skipped = call.mail.skipped if call.mail is not None else ()
     running = chains.running
     nested = call in running
     outer = call.entry, call.deadline
@@ -169,6 +178,9 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
     try:
         for entry in chain:
             if entry.skip and entry.skips(call.client):
+                continue
+            if skipped and entry.rule.name in skipped:
+                call.trace.note(f"rule {entry.rule.name} is skipped at {entry.hook.name}")
                 continue
             deadline = began + entry.wall
             if deadline > limit:
@@ -218,13 +230,16 @@ def failed(chains: Chains, call: Call, entry: Entry, error: BaseException) -> Ve
     """Log and trace the failure of a rule; the verdict that it declared for that."""
     failure = Failure.of(error, at=entry.rule.place(entry.function))
     declared = entry.on_timeout if failure.timeout else entry.on_error
-    now = _clock()
-    call.trace.append((FAILURE, now, now, entry, (f"{failure.error} at {failure.at} -> {declared}", *failure.frames)))
+    call.trace.failure(Fault(entry, failure.error, failure.at, declared), failure.frames)
+    if isinstance(error, Tripped):
+        chains.breaker.refused(entry)
+        return verdict_for(declared, call, entry)
     rule = entry.rule
     chains.log(
         "rule_failed", level="error", id=call.id, rule=rule.name, version=rule.version, hook=entry.hook.name,
         at=failure.at, error=failure.error, verdict=declared,
     )  # fmt: skip
+    chains.breaker.failed(entry)
     return verdict_for(declared, call, entry)
 
 

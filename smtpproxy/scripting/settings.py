@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from smtpproxy.config.problem import did_you_mean
 from smtpproxy.config.schema import RuleKeys
 from smtpproxy.config.values import BadValue, Duration
 from smtpproxy.scripting.errors import RuleError
-from smtpproxy.scripting.hooks import CALL_BUDGET
+from smtpproxy.scripting.hooks import CALL_BUDGET, CPU_BUDGET
+from smtpproxy.scripting.secret import Secret
 
 RESERVED = frozenset(RuleKeys.__struct_fields__)
 """Keys of [rule.NAME] that say how a rule runs; a rule's own settings have other names."""
@@ -24,14 +25,19 @@ _SKIPS = ("authenticated", "trusted")
 _MADE_FROM_TEXT = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4Address, ipaddress.IPv6Address)
 
 
+_SECRET_NAME = re.compile(r"(?:.*_)?(?:key|password|secret|token)", re.IGNORECASE)
+"""Settings of such names are taken for secrets in traces, whatever their type: Lua has no types."""
+
+
 class Keys(NamedTuple):
-    """How a rule runs, by configuration. `wall` is in seconds; no listeners means all of them."""
+    """How a rule runs, by configuration. `wall` and `cpu` are in seconds; no listeners means all of them."""
 
     enabled: bool = True
     order: int | None = None
     listeners: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     wall: float = CALL_BUDGET
+    cpu: float = CPU_BUDGET
 
 
 def split(table: Mapping[str, Any]) -> tuple[Keys, dict[str, Any]]:
@@ -51,6 +57,7 @@ def _keys(table: Mapping[str, Any]) -> Keys:
         listeners=_names(table.get("listeners", ())),
         skip=tuple(sorted(skip)),
         wall=_seconds("wall", table.get("wall", CALL_BUDGET)),
+        cpu=_seconds("cpu", table.get("cpu", CPU_BUDGET)),
     )
 
 
@@ -102,6 +109,16 @@ class SettingsView:
         return sorted(self._values or ())
 
 
+def secrets(views: Iterable[Any]) -> Iterator[str]:
+    """What the settings of rules hold that must never be written."""
+    for view in views:
+        for name, value in (view._values if isinstance(view, SettingsView) and view._values else {}).items():
+            if isinstance(value, Secret):
+                yield str(value)
+            elif isinstance(value, str) and _SECRET_NAME.fullmatch(name):
+                yield value
+
+
 def bind(view: SettingsView) -> Mapping[str, Any]:
     """Check what the configuration says against the rule's declaration, once. Raises RuleError."""
     declared = view._module.get("Settings")
@@ -127,17 +144,24 @@ def convert(declared: type, given: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in known if name not in given and name not in defaults]
     if missing:
         raise RuleError(f"setting {', '.join(missing)} has no default and is not in the configuration")
-    return {name: _converted(name, given[name], known[name]) if name in given else defaults[name] for name in known}
+    return {name: _converted(name, given.get(name, defaults.get(name)), known[name], name in given) for name in known}
 
 
-def _converted(name: str, value: Any, kind: Any) -> Any:
+def _converted(name: str, value: Any, kind: Any, given: bool) -> Any:
+    if not given:
+        return Secret(value) if kind is Secret else value
     try:
         return msgspec.convert(value, kind, dec_hook=_from_text)
     except (msgspec.ValidationError, TypeError) as wrong:
-        raise RuleError(f"setting {name}: {wrong}, got {value!r}") from None
+        got = "" if kind is Secret else f", got {value!r}"
+        raise RuleError(f"setting {name}: {wrong}{got}") from None
 
 
 def _from_text(kind: type, value: Any) -> Any:
+    if kind is Secret:
+        if isinstance(value, str):
+            return Secret(value)
+        raise TypeError("a text is wanted")
     if kind in _MADE_FROM_TEXT:
         return kind(value)
     if kind is re.Pattern or typing.get_origin(kind) is re.Pattern:

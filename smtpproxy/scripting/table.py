@@ -81,6 +81,7 @@ class Rule:
             on_error=self.on_error.get(hook, ""),
             on_timeout=self.on_timeout.get(hook, ""),
             wall=self.keys.wall,
+            cpu=self.keys.cpu,
             skip=frozenset(self.keys.skip),
             quarantine=self.quarantine,
         )
@@ -141,7 +142,7 @@ def _failure_verdicts(instance: Instance, name: str) -> dict[str, str]:
 class Table:
     """All rules that run, in order, and the chains made of them. Never changes: a save makes a new one."""
 
-    __slots__ = ("_elsewhere", "chains", "hash", "instances", "problems", "rules")
+    __slots__ = ("_elsewhere", "chains", "entries", "hash", "instances", "problems", "rules")
 
     def __init__(
         self,
@@ -156,23 +157,25 @@ class Table:
         self.problems = tuple(problems)
         identity = [rule.identity() for rule in self.rules], sorted((n, tuple(r)) for n, r in listeners.items())
         self.hash = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
-        entries = {rule.name: {hook: rule.entry(hook) for hook in rule.hooks} for rule in self.rules}
-        self.chains: Mapping[str, Chains] = {
-            name: make(name, self._compile(entries, name, patterns)) for name, patterns in listeners.items()
+        self.entries: Mapping[str, Mapping[str, Entry]] = {
+            rule.name: {hook: rule.entry(hook) for hook in rule.hooks} for rule in self.rules
         }
-        self._elsewhere = make("", self._compile(entries, "", ()))
+        self.chains: Mapping[str, Chains] = {
+            name: make(name, self._compile(name, patterns)) for name, patterns in listeners.items()
+        }
+        self._elsewhere = make("", self._compile("", ()))
 
     def chains_for(self, listener: str) -> Chains:
         """The chains of a listener; of rules bound to no listener for a name that has no list."""
         return self.chains.get(listener, self._elsewhere)
 
-    def _compile(self, entries: Mapping[str, Mapping[str, Entry]], listener: str, patterns: Sequence[str]) -> dict[str, Chain]:
+    def _compile(self, listener: str, patterns: Sequence[str]) -> dict[str, Chain]:
         rules = [
             rule
             for rule in self.rules
             if chosen(rule.name, patterns) and (not rule.keys.listeners or listener in rule.keys.listeners)
         ]
-        chains = {hook: tuple(entries[rule.name][hook] for rule in rules if hook in rule.hooks) for hook in HOOKS}
+        chains = {hook: tuple(self.entries[rule.name][hook] for rule in rules if hook in rule.hooks) for hook in HOOKS}
         return {hook: chain for hook, chain in chains.items() if chain}
 
 

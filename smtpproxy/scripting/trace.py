@@ -1,22 +1,51 @@
 """What happened in a session: a small ring of tuples, told as a story when somebody asks.
 
 Recording is on the hot path and formats nothing: one tuple an event, (kind, began, ended, what, answer). Telling is
-lazy.
+lazy. Refusals and failures stand beside the ring: however much happens after them, why is never forgotten.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from smtpproxy.scripting.verdict import Verdict
 
 COMMAND, HOOK, REPLY, UPSTREAM, DOOR, EDIT, FAILURE, NOTE = range(8)
 LIMIT = 400
+REFUSALS = 100
+"""Of one transaction; those after them stand in the ring and in the log."""
 
 Event = tuple[int, float, float, Any, Any]
+
+
+class Refusal(NamedTuple):
+    """One refusal: when (`time.monotonic`), by whom ("rule", "failure", "core", "upstream"), why, of which recipient.
+
+    `place` is "file:line" of the rule's answer; a failure's is where it failed.
+    """
+
+    at: float
+    by: str
+    why: str
+    reply: str
+    to: str = ""
+    hook: str = ""
+    rule: str = ""
+    version: str = ""
+    place: str = ""
+
+
+class Fault(NamedTuple):
+    """A rule has failed: its entry in the chain, type and text of the error, "file:line", the verdict declared for it."""
+
+    entry: Any
+    error: str
+    place: str
+    declared: str
 
 
 class Trace:
@@ -25,7 +54,7 @@ class Trace:
     Times are seconds of `time.monotonic`. Older events than the newest LIMIT of a transaction are forgotten.
     """
 
-    __slots__ = ("append", "events", "id", "prelude", "started")
+    __slots__ = ("accepted", "append", "events", "faults", "id", "prelude", "refusals", "started")
 
     def __init__(self, id: str, limit: int = LIMIT) -> None:
         self.id = id
@@ -33,12 +62,54 @@ class Trace:
         self.prelude: tuple[Event, ...] = ()
         self.events: deque[Event] = deque(maxlen=limit)
         self.append: Callable[[Event], None] = self.events.append
+        self.refusals: list[Refusal] = []
+        self.faults: list[Fault] = []
+        self.accepted: tuple[str, object] | None = None
+        """Who took the message and the reply to it, when nobody refused it."""
 
     def begin(self) -> None:
         """A transaction begins: what the one before it left is forgotten, the greeting is kept."""
         if not self.prelude:
             self.prelude = tuple(self.events)
         self.events.clear()
+        self.told()
+
+    def told(self) -> None:
+        """Whoever wanted to know why has been told."""
+        if self.refusals or self.faults:
+            self.refusals = []
+            self.faults = []
+        self.accepted = None
+
+    @property
+    def outcome(self) -> str:
+        """What became of the message, "" when it was not taken."""
+        return "accepted by {}: {}".format(*self.accepted) if self.accepted is not None else ""
+
+    @property
+    def remarkable(self) -> str:
+        """Why this is worth keeping: "failed", "refused", "deferred"; "" when nothing went wrong."""
+        if self.faults or any(refusal.by == "failure" for refusal in self.refusals):
+            return "failed"
+        if not self.refusals:
+            return ""
+        return "refused" if any(refusal.reply.startswith("5") for refusal in self.refusals) else "deferred"
+
+    def refusal(self, refusal: Refusal) -> None:
+        """Somebody refused: rule, core or upstream."""
+        if len(self.refusals) < REFUSALS:
+            self.refusals.append(refusal)
+
+    def failure(self, fault: Fault, frames: tuple[str, ...]) -> None:
+        """A rule failed; `frames` are the author's own."""
+        now = time.monotonic()
+        self.append((FAILURE, now, now, fault.entry, (f"{fault.error} at {fault.place} -> {fault.declared}", *frames)))
+        if len(self.faults) < REFUSALS:
+            self.faults.append(fault)
+
+    def author(self, verdict: Verdict) -> Any:
+        """The chain's entry whose rule gave this verdict, None when it is no longer known."""
+        return next((entry for kind, _, _, entry, given in reversed(self.events) if kind == HOOK and given is verdict), None)
 
     def command(self, line: bytes | str) -> None:
         """The client's command as it came; credentials are left out."""
@@ -69,17 +140,46 @@ class Trace:
         self.append((NOTE, now, now, text, None))
 
 
+class Told(NamedTuple):
+    """An event in words: milliseconds since the connection, the kind, what happened, how long it took (None: no time).
+
+    `waited` are the milliseconds of a hook in which it waited for the answers of doors.
+    """
+
+    at: float
+    kind: str
+    text: str
+    ms: float | None = None
+    waited: float = 0.0
+    more: tuple[str, ...] = ()
+
+
+def tell(trace: Trace) -> list[Told]:
+    """The greeting and the newest transaction in words."""
+    told = _told(trace, trace.prelude)
+    if len(trace.events) == trace.events.maxlen:
+        told.append(Told(0.0, "", "... earlier events of this transaction were forgotten ..."))
+    return told + _told(trace, tuple(trace.events))
+
+
 def story(trace: Trace, mail: Any = None) -> list[str]:
     """The newest transaction for people, a line an event: milliseconds since the connection, then who did what.
 
     `mail` (or anything with id, sender and recipients) heads it with the names of sender and recipients, those refused too.
     """
-    lines = list(_heading(trace, mail))
-    lines += _told(trace, trace.prelude)
-    if len(trace.events) == trace.events.maxlen:
-        lines.append("            ... earlier events of this transaction were forgotten ...")
-    lines += _told(trace, trace.events)
-    return lines
+    return [*_heading(trace, mail), *lines(tell(trace))]
+
+
+def lines(events: Iterable[Told]) -> Iterable[str]:
+    """Events for people."""
+    for event in events:
+        if not event.kind:
+            yield f"{'':11} {event.text}"
+            continue
+        waited = f", {event.waited:.2f} waiting" if event.waited else ""
+        took = f"  ({event.ms:.2f} ms{waited})" if event.ms is not None else ""
+        yield f"{event.at:9.1f}  {event.kind:<9} {event.text}{took}"
+        yield from (f"{'':13}{line}" for line in event.more)
 
 
 def _heading(trace: Trace, mail: Any) -> Iterable[str]:
@@ -103,24 +203,48 @@ def _refused(trace: Trace) -> Iterable[str]:
             asked = ""
 
 
-def _told(trace: Trace, events: Iterable[Event]) -> Iterable[str]:
+def _told(trace: Trace, events: tuple[Event, ...]) -> list[Told]:
+    found = []
+    doors: list[tuple[float, float]] = []
     for kind, began, ended, what, answer in events:
-        text, *more = _WORDS[kind](what, answer)
-        took = f"  ({(ended - began) * 1000:.2f} ms)" if kind in (HOOK, UPSTREAM, DOOR) else ""
-        yield f"{(began - trace.started) * 1000:9.1f}  {text}{took}"
-        yield from (f"{'':13}{line}" for line in more)
+        word, words = _WORDS[kind]
+        text, *more = words(what, answer)
+        waited = 0.0
+        if kind == DOOR:
+            doors.append((began, ended))
+        elif kind == HOOK and doors:
+            waited = _union([door for door in doors if door[0] >= began])
+            doors.clear()
+        ms = (ended - began) * 1000 if kind in (HOOK, UPSTREAM, DOOR) else None
+        found.append(Told((began - trace.started) * 1000, word, text, ms, waited * 1000, tuple(more)))
+    return found
+
+
+def _union(spans: list[tuple[float, float]]) -> float:
+    """Seconds in which at least one of the doors was waited for: together() asks several at a time."""
+    total, reached = 0.0, 0.0
+    for began, ended in sorted(spans):
+        total += max(0.0, ended - max(began, reached))
+        reached = max(reached, ended)
+    return total
 
 
 def _text(line: str | bytes) -> str:
     return line.decode("utf-8", "backslashreplace") if isinstance(line, bytes) else line
 
 
-def _command(line: bytes | str, _answer: object) -> list[str]:
+_AUTH = re.compile(r"(\s*AUTH\b(?:\s+[A-Z0-9_-]{1,20}(?=\s|$))?).*", re.IGNORECASE | re.DOTALL)
+"""A login (RFC 4954 4): the mechanism may be told, what stands behind it is a password."""
+
+
+def _command(line: bytes | str) -> str:
     line = _text(line)
-    verb, _, argument = line.partition(" ")
-    if verb.upper() == "AUTH":
-        line = f"{verb} {argument.split(' ')[0]} ..." if argument else verb
-    return [f"client    {line}"]
+    hidden = _AUTH.fullmatch(line)
+    return f"{hidden[1]} ..." if hidden else line
+
+
+def _upstream(command: bytes | str, reply: object) -> list[str]:
+    return [f"{_command(command)} -> {reply}" if command else f"failed: {reply}"]
 
 
 def _hook(entry: Any, verdict: object) -> list[str]:
@@ -130,20 +254,20 @@ def _hook(entry: Any, verdict: object) -> list[str]:
         answer = f"{verdict} at line {verdict.line}"
     else:
         answer = type(verdict).__name__
-    return [f"rule      {entry.hook.name} {entry.rule.name} [{entry.rule.version}]: {answer}"]
+    return [f"{entry.hook.name} {entry.rule.name} [{entry.rule.version}]: {answer}"]
 
 
 def _failure(entry: Any, lines: tuple[str, ...]) -> list[str]:
-    return [f"failed    {entry.hook.name} {entry.rule.name} [{entry.rule.version}]: {lines[0]}", *lines[1:]]
+    return [f"{entry.hook.name} {entry.rule.name} [{entry.rule.version}]: {lines[0]}", *lines[1:]]
 
 
-_WORDS: dict[int, Callable[[Any, Any], list[str]]] = {
-    COMMAND: _command,
-    HOOK: _hook,
-    FAILURE: _failure,
-    REPLY: lambda reply, _: [f"reply     {reply}"],
-    UPSTREAM: lambda command, reply: [f"upstream  {_text(command)} -> {reply}"],
-    DOOR: lambda question, answer: [f"asked     {question} -> {answer}"],
-    EDIT: lambda text, _: [f"edit      {text}"],
-    NOTE: lambda text, _: [f"note      {text}"],
+_WORDS: dict[int, tuple[str, Callable[[Any, Any], list[str]]]] = {
+    COMMAND: ("client", lambda line, _: [_command(line)]),
+    HOOK: ("rule", _hook),
+    FAILURE: ("failed", _failure),
+    REPLY: ("reply", lambda reply, _: [str(reply)]),
+    UPSTREAM: ("upstream", _upstream),
+    DOOR: ("asked", lambda question, answer: [f"{question} -> {answer}"]),
+    EDIT: ("edit", lambda text, _: [str(text)]),
+    NOTE: ("note", lambda text, _: [str(text)]),
 }

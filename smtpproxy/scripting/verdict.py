@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from functools import lru_cache
+from types import FrameType
 
 from smtpproxy.wire.reply import Reply
 
@@ -15,9 +16,9 @@ _TEXT_LIMIT = 450
 
 
 class Verdict:
-    """One answer. `rule` is set when the answer is taken, `line` is where in the rule's file it was made."""
+    """One answer. `rule` is set when the answer is taken, `line` and `path` are where it was made."""
 
-    __slots__ = ("code", "enhanced", "hang_up", "kind", "line", "relay", "rule", "text")
+    __slots__ = ("code", "enhanced", "hang_up", "kind", "line", "path", "relay", "rule", "text")
 
     def __init__(
         self,
@@ -28,7 +29,7 @@ class Verdict:
         *,
         relay: bool = False,
         hang_up: bool = False,
-        line: int = 0,
+        frame: FrameType | None = None,
     ) -> None:
         self.kind = kind
         self.code = code
@@ -37,7 +38,13 @@ class Verdict:
         self.relay = relay
         self.hang_up = hang_up
         self.rule = ""
-        self.line = line
+        self.line = frame.f_lineno if frame is not None else 0
+        self.path = frame.f_code.co_filename if frame is not None else ""
+
+    @property
+    def file(self) -> str:
+        """The name of the file that `line` is in: the rule's own, or a helper's."""
+        return self.path.rpartition("/")[2]
 
     @property
     def refusal(self) -> bool:
@@ -62,25 +69,25 @@ def accept(text: str = "", *, relay: bool = False) -> Verdict:
 
     `text` is for our reply, where the reply is ours.
     """
-    return Verdict("accept", 250, "2.0.0", _clean(text) or "OK", relay=relay, line=_line())
+    return Verdict("accept", 250, "2.0.0", _clean(text) or "OK", relay=relay, frame=sys._getframe(1))
 
 
 def deny(text: str = "", *, code: str | int = "550 5.7.1") -> Verdict:
     """Refuse for good: `code` is a 5xx reply code, with or without its enhanced code (RFC 3463)."""
     number, enhanced = parse_code(code, "5", "5.7.1")
-    return Verdict("deny", number, enhanced, _clean(text) or "Refused", line=_line())
+    return Verdict("deny", number, enhanced, _clean(text) or "Refused", frame=sys._getframe(1))
 
 
 def defer(text: str = "", *, code: str | int = "451 4.7.1") -> Verdict:
     """Refuse for now, the client tries again: `code` is a 4xx reply code, with or without its enhanced code."""
     number, enhanced = parse_code(code, "4", "4.7.1")
-    return Verdict("defer", number, enhanced, _clean(text) or "Try again later", line=_line())
+    return Verdict("defer", number, enhanced, _clean(text) or "Try again later", frame=sys._getframe(1))
 
 
 def close(text: str = "", *, code: str | int = "421 4.7.0") -> Verdict:
     """Reply and hang up: `code` is a 4xx or 5xx reply code."""
     number, enhanced = parse_code(code, "45", ".7.0")
-    return Verdict("close", number, enhanced, _clean(text) or "Closing the connection", hang_up=True, line=_line())
+    return Verdict("close", number, enhanced, _clean(text) or "Closing the connection", hang_up=True, frame=sys._getframe(1))
 
 
 @lru_cache(256)
@@ -101,7 +108,3 @@ def parse_code(code: str | int, classes: str, default: str) -> tuple[int, str]:
 
 def _clean(text: object) -> str:
     return _CONTROLS.sub(" ", str(text)).strip()[:_TEXT_LIMIT]
-
-
-def _line() -> int:
-    return sys._getframe(2).f_lineno

@@ -7,25 +7,51 @@ from pathlib import Path
 from typing import Any
 
 from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
+from smtpproxy.config.values import Target
 from smtpproxy.delivery.pool import Pool
 from smtpproxy.delivery.smtp import Timeouts
 from smtpproxy.delivery.upstream import Upstream
-from smtpproxy.dns.resolver import Resolver
+from smtpproxy.dns.resolver import Resolver, addresses
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.handoff.base import Outlet
 from smtpproxy.handoff.discard import Discard
 from smtpproxy.handoff.proxy import ProxyOutlet
+from smtpproxy.handoff.quarantine import QuarantineOutlet
 from smtpproxy.handoff.relay import RelayOutlet
+from smtpproxy.net.http import HttpClient
+from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.session.offer import Offers, own_extensions
-from smtpproxy.session.services import Entrance, LogLine, Services, Story
+from smtpproxy.session.services import Entrance, LogLine, Services, Story, Traces
+from smtpproxy.stores.base import Store
+from smtpproxy.stores.memory import MemoryStore
+from smtpproxy.stores.sqlite import SqliteStore
 
 
 def rules(config: Config, log: LogLine, doors: dict[str, Any]) -> Rules:
     """The rules of ``config``, not loaded yet."""
     listeners, handoffs = around_rules(config)
-    return Rules(config.scripts.folder, config.rule, listeners, log=log, handoffs=handoffs, doors=doors, data=config.data)
+    return Rules(
+        config.scripts.folder, config.rule, listeners, log=log, handoffs=handoffs, doors=doors, data=config.data,
+        breaker=config.scripts.breaker,
+    )  # fmt: skip
+
+
+def doors(config: Config, resolver: Resolver, log: LogLine) -> dict[str, Any]:
+    """What rules reach by name."""
+    return {
+        "dns": resolver,
+        "log": log,
+        "cache": Kept(),
+        "store": store(config),
+        "http": HttpClient(lambda name: addresses(resolver, name), config.scripts.http_allow),
+    }
+
+
+def store(config: Config) -> Store:
+    """[store], not opened before somebody asks."""
+    return MemoryStore() if config.store.kind == "memory" else SqliteStore(config.data / "store.sqlite")
 
 
 def around_rules(config: Config) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
@@ -46,6 +72,7 @@ def services(
     doors: dict[str, Any],
     stopping: Callable[[], bool],
     story: Story | None = None,
+    traces: Traces | None = None,
 ) -> Services:
     """One generation of the doors."""
     return Services(
@@ -61,6 +88,7 @@ def services(
         log=log,
         spool=str(config.data),
         story=story,
+        traces=traces,
         stopping=stopping,
         doors=doors,
     )
@@ -68,10 +96,10 @@ def services(
 
 def outlets(config: Config, clock: SystemClock, log: LogLine) -> dict[str, Outlet]:
     """Every [handoff.NAME], ready to be opened."""
-    return {name: outlet(name, handoff, config.hostname, clock, log) for name, handoff in config.handoff.items()}
+    return {name: outlet(name, handoff, config, clock, log) for name, handoff in config.handoff.items()}
 
 
-def outlet(name: str, settings: Handoff, hostname: str, clock: SystemClock, log: LogLine) -> Outlet:
+def outlet(name: str, settings: Handoff, config: Config, clock: SystemClock, log: LogLine) -> Outlet:
     if settings.kind == "discard":
         return Discard(name)
 
@@ -81,13 +109,18 @@ def outlet(name: str, settings: Handoff, hostname: str, clock: SystemClock, log:
     def refused(cause: str, client: Client) -> None:
         log("handoff_failed", handoff=name, id=client.id, client=client.address, cause=cause)
 
-    upstreams = [
-        Upstream(target, _timeouts(settings.timeouts), settings.helo or hostname, clock.monotonic, settings.connections)
-        for target in settings.to
-    ]
+    if settings.kind == "quarantine":
+        return QuarantineOutlet(name, config.data / settings.folder, refused)
+    upstreams = [upstream(settings, target, config.hostname, clock) for target in settings.to]
     pool = Pool(upstreams, even=settings.balance == "even", on_change=told)
     made = RelayOutlet if settings.kind == "relay" else ProxyOutlet
     return made(name, pool, settings.identity, refused)
+
+
+def upstream(settings: Handoff, target: Target, hostname: str, clock: SystemClock) -> Upstream:
+    """One server of a hand-off's."""
+    hello_name = settings.helo or hostname
+    return Upstream(target, _timeouts(settings.timeouts), hello_name, clock.monotonic, settings.connections)
 
 
 def _timeouts(settings: HandoffTimeouts) -> Timeouts:

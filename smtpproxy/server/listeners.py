@@ -67,7 +67,7 @@ class Admission:
 class Listener:
     """One bound socket of a [listener.NAME]; ``current`` gives the newest configuration's entrance and services."""
 
-    __slots__ = ("_acceptor", "_admission", "_current", "address", "sessions")
+    __slots__ = ("_acceptor", "_admission", "_current", "_pool", "address", "sessions")
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class Listener:
     ) -> None:
         self.address = Endpoint(*sock.getsockname()[:2])
         self._admission = admission
+        self._pool = pool
         self._current = current
         self._acceptor = Acceptor(sock, self._serve, pool)
         self.sessions: set[Session] = set()
@@ -101,15 +102,25 @@ class Listener:
         client = Client(services.new_id(), address, peer[1], entrance.facts, _lookup(services))
         client.trusted = address in services.relaying.networks
         session = Session(connection, client, entrance, services)
+        session.call.abandoned = lambda: self._abandoned(session, services)
         self.sessions.add(session)
+        self._run(session, session.run, services)
+
+    def _run(self, session: Session, part: Callable[[], None], services: Services) -> None:
+        client, address = session.client, session.client.connected_address
         try:
-            session.run()
+            part()
         except Exception:
             services.log("internal_error", level="error", id=client.id, client=address, trace=traceback.format_exc())
         finally:
             self.sessions.discard(session)
             self._admission.leave(address)
-            connection.close()
+            session.connection.close()
+
+    def _abandoned(self, session: Session, services: Services) -> None:
+        """The session's greenlet was given up in the middle of a rule: this one ends the session."""
+        self._pool.busy.discard(session.call.greenlet)
+        self._run(session, session.abandon, services)
 
 
 def _lookup(services: Services) -> Callable[[str], tuple[str | None, bool]]:

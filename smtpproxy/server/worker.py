@@ -6,7 +6,7 @@ import gc
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,17 @@ from smtpproxy.config.values import Endpoint
 from smtpproxy.dns.resolver import DnsResolver, Resolver
 from smtpproxy.handoff.base import Outlet
 from smtpproxy.handoff.proxy import ProxyOutlet
+from smtpproxy.handoff.quarantine import QuarantineOutlet
 from smtpproxy.net.accept import GreenletPool
 from smtpproxy.scripting.errors import FolderRefused
+from smtpproxy.scripting.settings import secrets
 from smtpproxy.server import build
 from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.server.learned import Learned
 from smtpproxy.server.listeners import Admission, Listener, bind
 from smtpproxy.server.logs import Log
 from smtpproxy.server.settings import SettingsWatch
+from smtpproxy.server.traces import TraceKeeper
 from smtpproxy.session.services import Entrance, Services, Story
 
 LEARN_SECONDS = 1.0
@@ -64,7 +67,7 @@ class Worker:
         self.clock = SystemClock()
         self.ids = Ids()
         self.resolver: Resolver = resolver or DnsResolver()
-        self.doors: dict[str, Any] = {"dns": self.resolver, "log": self.log}
+        self.doors = build.doors(config, self.resolver, self.log)
         self.rules = build.rules(config, self.log, self.doors)
         self.pool = GreenletPool()
         self.admission = Admission()
@@ -77,6 +80,7 @@ class Worker:
         self._reload = Event()
         self._outlets: dict[str, Outlet] = {}
         self._learned = Learned(config.data)
+        self._traces = TraceKeeper(config.trace, config.data, self.log, self._secrets)
         self._services = self._generation(config)
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -107,12 +111,20 @@ class Worker:
         if self.path is not None and any(problem.kept == "" for problem in report.problems):
             raise Refused("a rule cannot run and no earlier version of it is known: mail would pass without it")
         raise_file_limit()
+        self._recover()
         opened = self._open(self.config)
         self._learn()
         self.log.start()
+        self._traces.start()
         self.rules.start()
         spare_the_collector()
         self._let_in(opened)
+
+    def _recover(self) -> None:
+        """What a process that is gone had held was promised to nobody."""
+        for name, outlet in self._outlets.items():
+            if isinstance(outlet, QuarantineOutlet) and (dropped := outlet.recover()):
+                self.log("held_dropped", handoff=name, messages=dropped)
 
     def _listen_to_signals(self) -> None:
         """Without a configuration to read again, SIGHUP means that the terminal has gone."""
@@ -137,6 +149,8 @@ class Worker:
             if isinstance(outlet, ProxyOutlet):
                 outlet.pool.close()
         self.rules.stop()
+        self.doors["store"].close()
+        self._traces.stop()
         self.log.stop()
 
     def addresses(self) -> list[Endpoint]:
@@ -162,6 +176,7 @@ class Worker:
             if name not in config.listener or endpoint not in config.listener[name].bind:
                 self._listeners.pop((name, endpoint)).close()
         old = self._outlets
+        self._change_doors(config)
         self.config = config
         self._services = self._generation(config)
         self.rules.configure(config.rule, *build.around_rules(config))
@@ -181,6 +196,14 @@ class Worker:
             if new != old:
                 raise Refused(f"{key} takes a restart to change from {old} to {new}")
 
+    def _change_doors(self, config: Config) -> None:
+        """What rules reach from now on; what they keep stays where it was, unless it is to be kept elsewhere."""
+        new = build.doors(config, self.resolver, self.log)
+        self.doors["http"] = new["http"]
+        if config.store != self.config.store:
+            old, self.doors["store"] = self.doors["store"], new["store"]
+            old.close()
+
     def _generation(self, config: Config) -> Services:
         self._outlets = {**build.outlets(config, self.clock, self.log), **self._extra_outlets}
         self._learned.recall(self._outlets)
@@ -195,7 +218,11 @@ class Worker:
             doors=self.doors,
             stopping=lambda: self.stopping,
             story=self._story,
+            traces=self._traces,
         )
+
+    def _secrets(self) -> Iterator[str]:
+        return secrets(rule.settings for rule in self.rules.table.rules)
 
     def _open(self, config: Config) -> dict[tuple[str, Endpoint], Listener]:
         """Bind what is not bound yet; raises ``Refused`` with nothing of it left open."""

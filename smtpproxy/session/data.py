@@ -13,6 +13,7 @@ from smtpproxy.message.rendering import Untouched
 from smtpproxy.message.trace import protocol_name, received_line
 from smtpproxy.net.connection import ConnectionLost, Expired
 from smtpproxy.scripting.trace import EDIT
+from smtpproxy.session.blame import of_handoff
 from smtpproxy.session.intake import Arriving, Intake
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.dots import unstuff
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 NO_ARGUMENT = Reply(501, "5.5.4", "Syntax: DATA")
 NOBODY_LEFT = Reply(554, "5.5.1", "No valid recipients")
+NOT_KEPT = Reply(451, "4.3.0", "The message cannot be kept now")
 NO_ROOM = Reply(452, "4.3.1", "Not enough room for the message now")
 
 
@@ -64,7 +66,8 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     if refused is not None:
         return refused
     if transaction.changed and (worst := transaction.begin_again()) is not None:
-        return session.refused(worst, "a recipient was refused after rules had changed the envelope")
+        rcpt, refused = worst  # after rules had changed the envelope
+        return session.handed_back(refused, transaction.route(rcpt), rcpt)
     parts = transaction.parts
     if not parts:
         return session.refused(NOBODY_LEFT, "rules have removed every recipient")
@@ -77,8 +80,12 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
         _trace_edits(session, ledger)
         ledger.close()
         rendered = ledger.render(top)
-    reply = _hand_on(session, parts, transaction.mail, rendered)
+    part, reply = _hand_on(session, parts, transaction.mail, rendered)
     transaction.committed = reply.positive
+    if reply.positive:
+        session.trace.accepted = (part.handoff.via if len(parts) == 1 else ", ".join(p.handoff.via for p in parts), reply)
+    else:
+        session.trace_refusal(of_handoff(session.trace, part.outlet.name, part.handoff.via, reply, ""))
     _tell(session, transaction, parts[-1].handoff.via, intake.size, reply)
     return reply
 
@@ -116,21 +123,22 @@ def _store(session: Session, body: Arriving) -> None:
         raise Refusal(NO_ROOM, str(error)) from None
 
 
-def _hand_on(session: Session, parts: list[Part], mail: Mail, body: Body) -> Reply:
-    """The durable hand-offs first, held; then the live one, whose reply decides over all of them."""
-    reply: Reply | None = None
+def _hand_on(session: Session, parts: list[Part], mail: Mail, body: Body) -> tuple[Part, Reply]:
+    """The durable hand-offs first, held; then the live one, whose reply decides over all of them. Whose it was, too."""
     for part in parts:
         if part.outlet.live:
             _present(session)
         reply = part.handoff.finish(mail, body)
         if not reply.positive:
-            return reply
-    assert reply is not None
+            return part, reply
     if not parts[-1].outlet.live:
         _present(session)
-    for part in parts:
-        part.handoff.commit()
-    return reply
+    try:
+        for part in parts:
+            part.handoff.commit()
+    except OSError as error:
+        raise Refusal(NOT_KEPT, f"hand-off {part.outlet.name}: {error}") from None
+    return parts[-1], reply
 
 
 def _present(session: Session) -> None:

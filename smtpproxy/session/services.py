@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from smtpproxy.config.schema import Limits, Relaying
 from smtpproxy.dns.resolver import Resolver
-from smtpproxy.facts.client import ListenerFacts
+from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.mail import Mail
 from smtpproxy.handoff.base import Outlet
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.scripting.trace import Trace
@@ -33,6 +34,13 @@ class LogLine(Protocol):
 
 Story = Callable[[Trace, Any], None]
 """Told the trace and the mail (or None) when a transaction is over."""
+
+
+class Traces(Protocol):
+    """Where traces are kept for `smtpproxy explain`; never waits."""
+
+    def keep(self, trace: Trace, client: Client, mail: Mail | None, *, over: bool) -> None:
+        """Told at each refusal, and with `over` when the mail (None: the part of a session that is no mail) has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ class Services:
     spool: str | None = None
     """Folder for messages too large for memory; None: the system's."""
     story: Story | None = None
+    traces: Traces | None = None
     stopping: Callable[[], bool] = lambda: False
     """True while the server drains: sessions say 421 instead of beginning another transaction."""
     doors: Mapping[str, Any] = field(default_factory=dict)

@@ -13,8 +13,9 @@ from smtpproxy.net.connection import Connection, ConnectionLost, Expired
 from smtpproxy.scripting.observers import observe
 from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
 from smtpproxy.scripting.table import Table
-from smtpproxy.scripting.trace import COMMAND, REPLY, Trace
+from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
+from smtpproxy.session import blame
 from smtpproxy.session.commands import COMMANDS, UNKNOWN
 from smtpproxy.session.greeting import welcome
 from smtpproxy.session.offer import Offer
@@ -22,7 +23,8 @@ from smtpproxy.session.services import Entrance, Services
 from smtpproxy.wire.command import Command, looks_like_http, looks_like_tls, parse
 from smtpproxy.wire.lines import LineFlood, LineTooLong
 from smtpproxy.wire.order import State, refuse
-from smtpproxy.wire.reply import Refusal, Reply
+from smtpproxy.wire.reply import Refusal as Refused
+from smtpproxy.wire.reply import Reply
 
 if TYPE_CHECKING:
     from smtpproxy.session.transaction import Transaction
@@ -32,6 +34,7 @@ TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors")
 TOO_MUCH_JUNK = Reply(421, "4.7.0", "Too many commands that do nothing")
 NOT_SMTP = Reply(421, "4.7.0", "This is an SMTP server")
 TIMEOUT = Reply(421, "4.4.2", "Timeout, closing connection")
+GIVEN_UP = Reply(421, "4.3.0", "Temporary failure in a rule, closing connection")
 STOPPING = Reply(421, "4.3.2", "The server is going down, try again")
 
 
@@ -88,6 +91,14 @@ class Session:
         finally:
             self._end()
 
+    def abandon(self) -> None:
+        """A rule holds this session's greenlet for good: tell the client and end, in another one."""
+        CALL.set(self.call)
+        try:
+            self._last_words(GIVEN_UP)
+        finally:
+            self._end()
+
     def stop(self) -> None:
         """The server goes down: an idle client is told so now, a busy one at its next transaction (RFC 5321 3.8)."""
         if self.transaction is None:
@@ -118,8 +129,8 @@ class Session:
             now = monotonic()
             self.trace.append((COMMAND, now, now, line, None))
             reply = self._execute(command)
-        except Refusal as refusal:
-            reply = self.refused(refusal.reply, refusal.cause)
+        except Refused as refused:
+            reply = self.refused(refused.reply, refused.cause)
         except (ConnectionLost, Expired, LineFlood, Stopping):
             raise
         except Exception:
@@ -133,6 +144,13 @@ class Session:
         mail, self.over = self.over, None
         if self.services.story is not None:
             self.services.story(self.trace, mail)
+        self.keep_trace(mail)
+
+    def keep_trace(self, mail: Mail | None) -> None:
+        """The mail, or without one a part of the session, is over: whoever keeps traces takes it if it is worth it."""
+        if self.services.traces is not None and (mail is not None or self.trace.remarkable):
+            self.services.traces.keep(self.trace, self.client, mail, over=True)
+        self.trace.told()
 
     def _execute(self, command: Command) -> Reply | None:
         verb = command.verb
@@ -192,7 +210,8 @@ class Session:
 
     def note_verdict(self, verdict: Verdict, reply: Reply, recipient: object = None) -> None:
         """A rule refused: log it, tell those who look on, hang up if it said so."""
-        self.note_refusal(reply, f"rule {verdict.rule}:{verdict.line}" if verdict.line else f"rule {verdict.rule}", recipient)
+        by = f"rule {verdict.rule}:{verdict.line}" if verdict.line else f"rule {verdict.rule}"
+        self._note_refusal(blame.of_rule(self.trace, verdict, reply, _text(recipient)), by)
         self.watch("watch_deny", self.client, self.call.mail, verdict)
         if verdict.hang_up:
             self.closing = True
@@ -205,26 +224,40 @@ class Session:
     # -- refusals ------------------------------------------------------------------------------------------------
 
     def refused(self, reply: Reply, cause: str = "", recipient: object = None) -> Reply:
-        """Log a refusal of the core's or the upstream's and tell those who look on; gives the reply back."""
-        self.note_refusal(reply, cause or "core", recipient)
+        """Log a refusal of the core's and tell those who look on; gives the reply back."""
+        self._note_refusal(blame.of_core(reply, cause or str(reply), _text(recipient)), cause or "core")
         self.watch("watch_refused", self.client, self.call.mail, reply)
         return reply
 
-    def note_refusal(self, reply: Reply, by: str, recipient: object = None) -> None:
+    def handed_back(self, reply: Reply, name: str, recipient: object = None) -> Reply:
+        """A hand-off refused: log it and tell those who look on; gives the reply back."""
+        via = self.handoffs[name].via if name in self.handoffs else name
+        refusal = blame.of_handoff(self.trace, name, via, reply, _text(recipient))
+        self._note_refusal(refusal, f"upstream {via}" if refusal.by == "upstream" else f"hand-off {name}")
+        self.watch("watch_refused", self.client, self.call.mail, reply)
+        return reply
+
+    def _note_refusal(self, refusal: Refusal, by: str) -> None:
         transaction = self.transaction
         mail: Mail | None = transaction.mail if transaction is not None else None
         client = self.client
         fields = {"id": mail.id if mail is not None else client.id, "client": client.address, "helo": client.helo}
         if mail is not None:
             fields["from"] = str(mail.sender)
-        if recipient is not None:
-            fields["to"] = str(recipient)
-        self.services.log("refused", **fields, reply=str(reply), by=by)
+        self.services.log("refused", **fields, to=refusal.to, reply=refusal.reply, by=by)
+        self.trace_refusal(refusal)
+
+    def trace_refusal(self, refusal: Refusal) -> None:
+        """Why somebody was refused, for `smtpproxy explain`, which may ask while the client is still here."""
+        self.trace.refusal(refusal)
+        if self.services.traces is not None:
+            self.services.traces.keep(self.trace, self.client, self.call.mail, over=False)
 
     def our_fault(self) -> Reply:
         """A defect of ours: the peer is told to come back, the log where it is."""
         reply = Reply(451, "4.3.0", f"Internal error, id {self.call.id}")
         self.log_fault()
+        self.trace_refusal(Refusal(monotonic(), "failure", "because of a defect in the server:", str(reply)))
         self.end_transaction()
         return reply
 
@@ -232,6 +265,7 @@ class Session:
         """A defect of ours, with its traceback."""
         trace = traceback.format_exc()
         self.services.log("internal_error", level="error", id=self.call.id, client=self.client.address, trace=trace)
+        self.trace.note(trace)
 
     def _last_words(self, reply: Reply) -> None:
         self.connection.timeout = 1.0
@@ -266,8 +300,7 @@ class Session:
     def _end(self) -> None:
         try:
             self.end_transaction()
-            if self.over is not None:
-                self._tell()
+            self._tell() if self.over is not None else self.keep_trace(None)
             for handoff in self.handoffs.values():
                 handoff.close()
             self.refresh()
@@ -276,3 +309,7 @@ class Session:
             self.watch("watch_disconnect", self.client)
         finally:
             self.connection.finish()
+
+
+def _text(recipient: object) -> str:
+    return "" if recipient is None else str(recipient)

@@ -51,10 +51,14 @@ class Transaction:
                 return True
         return self.mail.revision > 0
 
+    def route(self, rcpt: Recipient) -> str:
+        """The name of the hand-off that takes ``rcpt``: a failed rule's quarantine takes the whole mail."""
+        return self.mail.held or rcpt.via or self.mail.via or self.session.entrance.handoff
+
     def hand_over(self, rcpt: Recipient) -> Reply:
         """Offer ``rcpt`` to its hand-off, which begins with it if it is the first one; its reply is the recipient's."""
         session, mail = self.session, self.mail
-        name = rcpt.via or mail.via or session.entrance.handoff
+        name = self.route(rcpt)
         outlet = session.services.outlets.get(name)
         if outlet is None:
             raise Refusal(NO_SUCH_HANDOFF, f"a rule chose the hand-off {name!r}, which is not configured")
@@ -72,18 +76,18 @@ class Transaction:
             part.recipients.append(rcpt)
         return reply
 
-    def begin_again(self) -> Reply | None:
-        """The envelope is another one since hand-offs began: all of it once more; a refusal of any part is returned.
+    def begin_again(self) -> tuple[Recipient, Reply] | None:
+        """The envelope is another one since hand-offs began: all of it once more; the worst refusal is returned.
 
         Those recipients were told 250, and partial delivery is not allowed: nothing is committed then.
         """
         self.abandon()
         self._parts.clear()
-        worst: Reply | None = None
+        worst: tuple[Recipient, Reply] | None = None
         for rcpt in list(self.mail.recipients):
             reply = self.hand_over(rcpt)
-            if not reply.positive and (worst is None or reply.code > worst.code):
-                worst = reply
+            if not reply.positive and (worst is None or reply.code > worst[1].code):
+                worst = rcpt, reply
         return worst
 
     def abandon(self) -> None:
@@ -130,6 +134,7 @@ def mail(session: Session, command: Command) -> Reply:
         Sender(envelope.address, params),
         params,
     )
+    session.keep_trace(None)
     session.trace.begin()
     session.transaction = Transaction(session, mail)
     session.call.mail = mail
@@ -163,10 +168,10 @@ def rcpt(session: Session, command: Command) -> Reply:
                 return reply
             granted, text = verdict.relay, verdict.text
     if not (granted or _may_relay(session, rcpt)):
-        return session.refused(Reply(554, "5.7.1", f"<{rcpt}>: Relay access denied"), "relaying", rcpt)
+        return session.refused(Reply(554, "5.7.1", f"<{rcpt}>: Relay access denied"), _no_relaying(session, rcpt), rcpt)
     reply = transaction.hand_over(rcpt)
     if not reply.positive:
-        return session.refused(reply, "hand-off", rcpt)
+        return session.handed_back(reply, transaction.route(rcpt), rcpt)
     rcpt.reply = reply
     mail.accepted(rcpt)
     session.state = State.RCPT
@@ -183,6 +188,14 @@ def _may_relay(session: Session, rcpt: Recipient) -> bool:
         or client.relay
         or client.login is not None
         or client.trusted
+    )
+
+
+def _no_relaying(session: Session, rcpt: Recipient) -> str:
+    """Why not, for the log and for `explain`."""
+    return (
+        f"relaying: {rcpt.domain} is not in [relaying] domains, {session.client.address} not in [relaying] networks, "
+        "and no rule has granted it"
     )
 
 

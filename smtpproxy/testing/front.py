@@ -20,11 +20,14 @@ from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.handoff.base import Outlet
 from smtpproxy.net.accept import Acceptor, GreenletPool
 from smtpproxy.net.connection import Connection
+from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.session.offer import Offers, own_extensions
 from smtpproxy.session.services import Entrance, Services, Story
 from smtpproxy.session.session import Session
+from smtpproxy.stores.memory import MemoryStore
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.doors import FakeHttp
 
 ENVELOPE = ("MAIL FROM:<a@client.example>", "RCPT TO:<b@example.com>")
 
@@ -56,6 +59,7 @@ class Front:
         resolver: Resolver | None = None,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         story: Story | None = None,
+        http: Mapping[str, Any] | None = None,
         **entrance: Any,
     ) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
@@ -63,6 +67,9 @@ class Front:
         self.stopping = False
         self.pool = GreenletPool()
         self._resolver = resolver or Zone({})
+        self._doors: dict[str, Any] = {
+            "dns": self._resolver, "log": self._log, "store": MemoryStore(), "cache": Kept(), "http": FakeHttp(http or {}),
+        }  # fmt: skip
         self._rules = self._load(folder, rules or {}, settings or {})
         limits = limits or Limits()
         self.services = Services(
@@ -79,7 +86,7 @@ class Front:
             spool=str(folder) if folder else None,
             stopping=lambda: self.stopping,
             story=story,
-            doors={"dns": self._resolver, "log": self._log},
+            doors=self._doors,
         )
         sock = _socket.socket()
         sock.bind(("127.0.0.1", 0))
@@ -121,7 +128,7 @@ class Front:
             (folder / name).write_text(source, "utf-8")
         if folder is not None:
             folder.chmod(0o755)
-        rules = Rules(folder, settings, {"mx": ("*",)}, log=self._log, doors={"dns": self._resolver, "log": self._log})
+        rules = Rules(folder, settings, {"mx": ("*",)}, log=self._log, doors=self._doors)
         rules.load()
         if sources:
             rules.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,17 @@ from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import bytes_body
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.header import HeaderBlock, end_of_header
+from smtpproxy.net.http import Fetcher
+from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.hooks import HOOKS
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.scripting.runner import CALL, Call, decide
 from smtpproxy.scripting.trace import Trace
 from smtpproxy.scripting.verdict import Verdict
+from smtpproxy.stores.base import Store
+from smtpproxy.stores.memory import MemoryStore
+from smtpproxy.testing.doors import FakeHttp
+from smtpproxy.testing.waiting import FixedClock
 from smtpproxy.wire.address import Address, parse_address
 
 LISTENER = "test"
@@ -64,6 +70,10 @@ def run_rule(
     language: str = "py",
     settings: Mapping[str, Any] | None = None,
     zone: Resolver | None = None,
+    http: Mapping[str, Any] | Fetcher | None = None,
+    store: Store | None = None,
+    cache: Kept | None = None,
+    clock: Callable[[], float] | None = None,
     client: Mapping[str, Any] | None = None,
     sender: str = "sender@client.example",
     recipients: Sequence[str] = ("recipient@example.com",),
@@ -75,10 +85,19 @@ def run_rule(
     `client` sets attributes of the client (address, name, helo, login, relay ...). on_rcpt is called with the last of
     `recipients`, those before it count as accepted. `message` has CRLF line ends and is there for the hooks that may
     see it. `arguments` gives what else a hook is called with: name, login, offer, verb, argument, verdict, reply.
+    `http` answers by address: a text, a value for JSON, a status, a Response, an exception to raise. Give `store` and
+    `cache` to look into them, or to keep them from call to call; `clock` is theirs.
     Raises RuleBroken when the rule does not load, LookupError when it has no such hook.
     """
     logged: list[tuple[str, dict[str, Any]]] = []
-    doors: dict[str, Any] = {"dns": zone or Zone(), "log": lambda event, **fields: logged.append((event, fields))}
+    now = clock or FixedClock()
+    doors: dict[str, Any] = {
+        "dns": zone or Zone(),
+        "log": lambda event, **fields: logged.append((event, fields)),
+        "http": FakeHttp(http or {}) if isinstance(http, Mapping | None) else http,
+        "store": MemoryStore(now) if store is None else store,
+        "cache": Kept(now) if cache is None else cache,
+    }
     facts = fabricate(doors["dns"], hook, client or {}, sender, recipients, message)
     with _file(rule, language) as path:
         rules = Rules(

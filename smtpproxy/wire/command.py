@@ -110,7 +110,8 @@ def parse(line: bytes) -> Command:
         return Command(verb.upper().decode(), argument.rstrip(b" "), line)
     if not line.strip():
         raise Refusal(_EMPTY)
-    raise Refusal(_CONTROL if _HAS_CONTROL(line) else _SYNTAX, f"unreadable command {line[:80]!r}")
+    shown = b"AUTH ..." if line.lstrip()[:4].upper() == b"AUTH" else line[:80]  # what stands behind AUTH is a password
+    raise Refusal(_CONTROL if _HAS_CONTROL(line) else _SYNTAX, f"unreadable command {shown!r}")
 
 
 def parse_mail(argument: bytes, utf8: bool) -> Envelope:

@@ -1,4 +1,4 @@
-"""47 messages of Python's own mail tests: read without an exception, given back octet for octet."""
+"""47 messages of Python's own mail tests: read and taken apart without an exception, given back octet for octet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from smtpproxy.message.body import bytes_body
 from smtpproxy.message.edits import Ledger
+from smtpproxy.message.entities import Entities
 from smtpproxy.message.header import HeaderBlock, end_of_header
 
 SHARED = Path(os.environ.get("SMTPPROXY_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -32,4 +33,17 @@ def test_a_message_is_read_and_given_back(path: Path, line_end: bytes) -> None:
     added = ledger.add_field("X-Seen", "yes")
     assert b"X-Seen: yes\r\n" in b"".join(ledger.render().content())
     ledger.remove_field(added)
+    assert b"".join(ledger.render().content()) == message
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["as-stored", "crlf"])
+def test_a_message_is_taken_apart_and_left_as_it_is(path: Path, line_end: bytes) -> None:
+    message = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", line_end)
+    end = end_of_header(message)
+    ledger = Ledger(bytes_body(message), HeaderBlock.parse(message if end < 0 else message[:end]))
+    for entity in Entities(ledger).view():
+        assert isinstance(entity.header.filename + entity.header.charset, str)
+        assert sum(map(len, entity.content())) <= len(message)
     assert b"".join(ledger.render().content()) == message

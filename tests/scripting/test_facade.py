@@ -12,7 +12,8 @@ import pytest
 
 import smtpproxy.script as declared
 from smtpproxy.dns.zone import Zone
-from smtpproxy.scripting.facade import Every, Facade, NoCall
+from smtpproxy.scripting.doors.base import NoCall
+from smtpproxy.scripting.facade import Every, Facade
 from smtpproxy.scripting.runner import CALL
 from smtpproxy.scripting.trace import story
 

@@ -20,7 +20,7 @@ def test_every_decider_has_an_observer() -> None:
 
 
 def test_chains_have_an_attribute_for_every_decider() -> None:
-    chains = Chains("mx", {}, running=set(), log=print, held=None, observers=None)
+    chains = Chains("mx", {}, running=set(), log=print, held=None, observers=None, breaker=None)
     assert all(name in Chains.__slots__ and getattr(chains, name) == () for name in DECIDERS)
 
 

@@ -19,7 +19,7 @@ from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import bytes_body
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.header import HeaderBlock
-from smtpproxy.scripting.budget import RuleTimeout
+from smtpproxy.scripting.errors import RuleTimeout
 from smtpproxy.scripting.lua import LuaError, LuaRule
 from smtpproxy.wire.address import parse_address
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpproxy.scripting.budget import RuleTimeout
+from smtpproxy.scripting.errors import RuleTimeout
 from smtpproxy.scripting.lua import LuaError, LuaRule, LuaTimeout
 
 CLIENT = SimpleNamespace()

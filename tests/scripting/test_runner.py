@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import gevent
 import pytest
 
+from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.mail import Mail
+from smtpproxy.scripting.trace import story
+from smtpproxy.wire.address import parse_address
+
 DENY = "from smtpproxy.script import deny\ndef on_rcpt(mail, rcpt): return deny('{0}')"
 ACCEPT = "from smtpproxy.script import accept\ndef on_rcpt(mail, rcpt): return accept('{0}')"
+
+
+def a_mail(id: str = "m1") -> Mail:
+    return Mail(id, Client("s1", "192.0.2.1", 25, ListenerFacts("mx")), parse_address("a@example.com"))
 
 
 def test_nothing_means_continue(scripts: Any) -> None:
@@ -47,10 +55,10 @@ class TestOnDeny:
             b="seen = []\ndef on_deny(client, mail, verdict): seen.append((mail, verdict.rule, verdict.kind))\n"
             "def on_reset(mail): mail.extend(seen)",
         )
-        scripts.call.mail = "the mail"
+        scripts.call.mail = mail = a_mail()
         assert scripts.rcpt() == "deny 550 5.7.1 a"
         scripts.ask("on_reset", seen := [])
-        assert seen == [("the mail", "a", "deny")]
+        assert seen == [(mail, "a", "deny")]
 
     def test_accept_goes_on_behind_the_rule_that_denied(self, scripts: Any) -> None:
         scripts.load(a=DENY.format("a"), b=self.OVERRULE, c="def on_rcpt(mail, rcpt): rcpt.append('c')")
@@ -82,10 +90,34 @@ class TestOnDeny:
         assert scripts.rcpt() == "deny 550 5.7.1 a"
 
 
+class TestSkippedRules:
+    DENY = "from smtpproxy.script import deny\ndef on_data(mail): return deny('b')"
+
+    def test_are_not_asked_about_this_mail(self, scripts: Any) -> None:
+        scripts.load(a="def on_data(mail):\n    if mail.id == 'm1': mail.skip_rule('b')", b=self.DENY)
+        for mail, answer in ((a_mail(), None), (a_mail("m2"), "deny 550 5.7.1 b")):
+            scripts.call.mail = mail
+            verdict = scripts.ask("on_data", mail)
+            assert (str(verdict) if verdict else None) == answer
+
+    def test_in_lua(self, scripts: Any) -> None:
+        scripts.write("a.lua", "function on_data(mail) mail:skip_rule('b') mail:keep_trace() end")
+        scripts.load(b=self.DENY)
+        scripts.call.mail = mail = a_mail()
+        assert scripts.ask("on_data", mail) is None
+        assert mail.traced
+
+    def test_is_told(self, scripts: Any) -> None:
+        scripts.load(a="def on_data(mail): mail.skip_rule('b')", b=self.DENY)
+        scripts.call.mail = mail = a_mail()
+        scripts.ask("on_data", mail)
+        assert "rule b is skipped at on_data" in "\n".join(story(scripts.call.trace))
+
+
 class TestFailure:
     def test_defers_with_generic_text_and_the_id(self, scripts: Any) -> None:
         scripts.load(a="def on_rcpt(mail, rcpt):\n    raise ValueError('the password is x')")
-        scripts.call.mail = SimpleNamespace(id="m1")
+        scripts.call.mail = a_mail()
         assert scripts.rcpt() == "defer 451 4.3.0 Temporary failure in a rule, id m1"
 
     def test_is_logged_with_place_type_and_text(self, scripts: Any) -> None:
@@ -161,9 +193,10 @@ class TestFailure:
     def test_quarantine_sends_the_mail_there(self, scripts: Any) -> None:
         scripts.restart(handoffs={"inbound": "proxy", "jail": "quarantine"})
         scripts.load(a="on_error = 'quarantine'\ndef on_data(mail): 1/0")
-        scripts.call.mail = mail = SimpleNamespace(id="m1", via=None)
+        scripts.call.mail = mail = a_mail()
         assert scripts.ask("on_data", mail) is None
-        assert mail.via == "jail"
+        mail.via = "inbound"
+        assert mail.held == "jail"
 
 
 @pytest.mark.parametrize(

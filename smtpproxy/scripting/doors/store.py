@@ -1,0 +1,92 @@
+"""What rules keep beyond a session, a process and a restart."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from smtpproxy.scripting.doors.base import Door, Seconds, rule_name, running_call, seconds, through
+from smtpproxy.stores import base
+
+T = TypeVar("T")
+
+
+class Store(Door):
+    """What this rule keeps for later: values, counts, sets and leases, each with expiry; every call is atomic.
+
+    `store.shared` is the same for all rules together. Raises StoreError when the store cannot answer.
+    """
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, shared: bool = False) -> None:
+        self._shared = shared
+
+    @property
+    def shared(self) -> Store:
+        """What all rules see."""
+        return Store(shared=True)
+
+    def get(self, key: str) -> Any:
+        """The value, None when there is none (any more)."""
+        return self._ask("get", key, lambda store, key: store.get(key))
+
+    def set(self, key: str, value: Any, expires: Seconds | None = None) -> None:
+        """Keep a plain value, for so long; None forgets it."""
+        until = seconds(expires)
+        self._ask("set", key, lambda store, key: store.set(key, value, until))
+
+    def increment(self, key: str, by: int = 1, expires: Seconds | None = None) -> int:
+        """Count, from 0 when there is no value; the new number. It expires so long after its first count."""
+        until = seconds(expires)
+        return self._ask("increment", key, lambda store, key: store.increment(key, by, until))
+
+    def hit(self, key: str, within: Seconds, by: int = 1) -> int:
+        """Something happened; how often within the last "1h", say, this included (a sliding window)."""
+        window = seconds(within, "within")
+        return self._ask("hit", key, lambda store, key: store.hit(key, window, by))
+
+    def hits(self, key: str, within: Seconds) -> int:
+        """How often it happened within the last "1h", say."""
+        window = seconds(within, "within")
+        return self._ask("hits", key, lambda store, key: store.hits(key, window))
+
+    def add(self, key: str, member: object, expires: Seconds | None = None) -> bool:
+        """Put a member into a set, or renew its expiry; whether it was new."""
+        until = seconds(expires)
+        return self._ask("add", key, lambda store, key: store.add(key, str(member), until), member)
+
+    def remove(self, key: str, member: object) -> bool:
+        """Take a member out of a set; whether it was there."""
+        return self._ask("remove", key, lambda store, key: store.remove(key, str(member)), member)
+
+    def has(self, key: str, member: object) -> bool:
+        """Whether a set has this member."""
+        return self._ask("has", key, lambda store, key: store.has(key, str(member)), member)
+
+    def members(self, key: str) -> tuple[str, ...]:
+        """All members of a set, sorted."""
+        return self._ask("members", key, lambda store, key: store.members(key))
+
+    def lease(self, key: str, length: Seconds) -> bool:
+        """Be the only process that has this, for so long; False while another one has it."""
+        until = seconds(length, "a lease")
+        return self._ask("lease", key, lambda store, key: store.lease(key, holder(), until))
+
+    def release(self, key: str) -> bool:
+        """Give a lease back; whether this process had it."""
+        return self._ask("release", key, lambda store, key: store.release(key, holder()))
+
+    def _ask(self, question: str, key: str, ask: Callable[[base.Store, str], T], member: object = None) -> T:
+        if not isinstance(key, str):
+            raise TypeError(f"a key of the store is text, no {type(key).__name__}; use str(...)")
+        place = f"shared/{key}" if self._shared else f"rule/{rule_name(running_call('store'))}/{key}"
+        words = f"store.{question} {key}" if member is None else f"store.{question} {key} {member}"
+        return through("store", words, lambda store: ask(store, place))
+
+
+def holder() -> str:
+    """This process, as other processes and other machines tell it from themselves."""
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,222 @@
+"""A store in one SQLite file: it survives a restart, and several processes may have it open.
+
+One thread owns the connection. Greenlets lay their questions down; the thread takes what is there as one transaction
+and gives the answers back, so that the hub never waits for a lock or a disk, and a commit is paid once a batch.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import gevent
+from gevent.event import AsyncResult
+from gevent.monkey import get_original
+
+from smtpproxy.stores import sqlite_work as work
+from smtpproxy.stores.base import FOREVER, StoreError, encode, encode_key, whole
+
+BATCH: Final = 100
+"""Questions of one transaction: other processes wait for the lock that long, and so many greenlets go on in one turn."""
+WAITING: Final = 20_000
+"""Questions that may wait; then the disk is hopelessly slow, and the rules that ask have failed."""
+SWEEP: Final = 10.0
+"""Seconds between two looks for what has expired."""
+BUSY: Final = 5.0
+"""Seconds that a transaction waits for other processes."""
+
+
+class _Queue(Protocol):
+    """What the thread waits at: a queue of the system's, not gevent's."""
+
+    def put(self, item: _Question | None) -> None: ...
+    def get(self) -> _Question | None: ...
+    def empty(self) -> bool: ...
+
+
+class _Question:
+    """A piece of work, and where its answer goes. `error` is raised at the one who asked."""
+
+    __slots__ = ("answer", "arguments", "error", "result", "task")
+
+    def __init__(self, task: work.Work, arguments: tuple[Any, ...]) -> None:
+        self.task = task
+        self.arguments = arguments
+        self.answer: AsyncResult[Any] = AsyncResult()
+        self.result: Any = None
+        self.error: Exception | None = None
+
+
+class SqliteStore:
+    """`path` is made if it is absent. The file is opened, and the thread begins, with the first question.
+
+    `clock` tells seconds since the epoch, in all processes alike; it is read in the thread.
+    """
+
+    def __init__(self, path: Path | str, clock: Callable[[], float] = time.time) -> None:
+        self._path = str(path)
+        self._clock = clock
+        self._questions = cast(_Queue, get_original("queue", "SimpleQueue")())
+        self._done: deque[_Question | None] = deque()
+        self._waiting = 0
+        self._started = self._closed = False
+        self._ended: AsyncResult[None] = AsyncResult()
+        self._watcher: Any = None
+
+    def get(self, key: str) -> Any:
+        return self._ask(work.get, encode_key(key))
+
+    def set(self, key: str, value: Any, expires: float = FOREVER) -> None:
+        if value is None:
+            self._ask(work.forget, encode_key(key))
+        else:
+            self._ask(work.put, encode_key(key), encode(value), expires)
+
+    def increment(self, key: str, by: int = 1, expires: float = FOREVER) -> int:
+        return int(self._ask(work.increment, encode_key(key), whole(by), expires))
+
+    def add(self, key: str, member: str, expires: float = FOREVER) -> bool:
+        return bool(self._ask(work.add, encode_key(key), encode_key(member), expires))
+
+    def remove(self, key: str, member: str) -> bool:
+        return bool(self._ask(work.remove, encode_key(key), encode_key(member)))
+
+    def has(self, key: str, member: str) -> bool:
+        return bool(self._ask(work.has, encode_key(key), encode_key(member)))
+
+    def members(self, key: str) -> tuple[str, ...]:
+        return tuple(self._ask(work.members, encode_key(key)))
+
+    def hit(self, key: str, window: float, by: int = 1) -> int:
+        return int(self._ask(work.hit, encode_key(f"{key}\n{window:g}"), window, whole(by)))
+
+    def hits(self, key: str, window: float) -> int:
+        return int(self._ask(work.hits, encode_key(f"{key}\n{window:g}")))
+
+    def lease(self, key: str, holder: str, seconds: float) -> bool:
+        return bool(self._ask(work.lease, encode_key(key), encode_key(holder), seconds))
+
+    def release(self, key: str, holder: str) -> bool:
+        return bool(self._ask(work.release, encode_key(key), encode_key(holder)))
+
+    def close(self) -> None:
+        """What was asked is answered; the file is closed when this returns."""
+        self._closed = True
+        if self._started:
+            self._started = False
+            self._questions.put(None)
+            self._ended.get()
+            self._watcher.stop()
+            self._watcher.close()
+
+    def _ask(self, task: work.Work, *arguments: Any) -> Any:
+        if self._closed:
+            raise StoreError("the store was closed")
+        if self._waiting >= WAITING:
+            raise StoreError(f"the store is too slow: {WAITING} questions wait")
+        if not self._started:
+            self._start()
+        question = _Question(task, arguments)
+        self._waiting += 1
+        self._questions.put(question)
+        return question.answer.get()
+
+    def _start(self) -> None:
+        self._started = True
+        self._watcher = gevent.get_hub().loop.async_()
+        self._watcher.start(self._give_answers)
+        get_original("_thread", "start_new_thread")(self._own, ())
+
+    def _give_answers(self) -> None:
+        """In the hub: the thread has finished a batch."""
+        while self._done:
+            question = self._done.popleft()
+            if question is None:
+                self._ended.set(None)
+                continue
+            self._waiting -= 1
+            if question.error is not None:
+                question.answer.set_exception(question.error)
+            else:
+                question.answer.set(question.result)
+
+    # in the thread, from here on
+
+    def _own(self) -> None:
+        owner = _Owner(self._path, self._clock)
+        batch: list[_Question] | None = []
+        while batch is not None:
+            batch = self._next()
+            if batch:
+                owner.answer(batch)
+                self._done.extend(batch)
+                self._watcher.send()
+        owner.close()
+        self._done.append(None)
+        self._watcher.send()
+
+    def _next(self) -> list[_Question] | None:
+        """What waits, at least one; None when there will be no more."""
+        question = self._questions.get()
+        if question is None:
+            return None
+        batch = [question]
+        while len(batch) < BATCH and not self._questions.empty():
+            question = self._questions.get()
+            if question is None:
+                self._questions.put(None)
+                break
+            batch.append(question)
+        return batch
+
+
+class _Owner:
+    """The connection, in the thread that has it."""
+
+    def __init__(self, path: str, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._swept = 0.0
+
+    def answer(self, batch: list[_Question]) -> None:
+        """All of it in one transaction. Raises nothing: errors stand in the questions."""
+        try:
+            connection = self._connection or self._open()
+            self._transact(connection, batch)
+        except (sqlite3.Error, OSError) as error:
+            for question in batch:
+                question.error = StoreError(f"{self._path}: {error}")
+            if self._connection is not None and self._connection.in_transaction:
+                self._connection.rollback()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None)
+        try:
+            work.prepare(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _transact(self, connection: sqlite3.Connection, batch: list[_Question]) -> None:
+        writes = any(question.task not in work.READS for question in batch)
+        connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        now = self._clock()
+        for question in batch:
+            try:
+                question.result = question.task(connection, now, *question.arguments)
+            except ValueError as error:
+                question.error = error
+        if writes and abs(now - self._swept) >= SWEEP:
+            self._swept = now if work.sweep(connection, now) else self._swept
+        connection.execute("COMMIT")

@@ -28,12 +28,14 @@ venv: .venv/.package
 run: venv
 	@exec $(BIN)/smtpproxy try
 
+# Preemption is a matter of milliseconds: it is tested in a process that carries nothing else.
 test: .venv/.dev
 	@sh tests/needs.sh
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q tests/scripting/test_preemption.py
+	$(BIN)/python -m pytest -q --ignore=tests/scripting/test_preemption.py
 
 quick: .venv/.dev
-	$(BIN)/python -m pytest -q -x --ignore=tests/journeys
+	$(BIN)/python -m pytest -q -x --ignore=tests/journeys --ignore=tests/scripting/test_preemption.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -205,7 +204,6 @@ class TestRedirects:
             get(site, "/go", follow=True)
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl for a certificate")
 class TestTls:
     @pytest.fixture
     def certificate(self, tmp_path: Path) -> Path:

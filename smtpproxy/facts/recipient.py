@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from smtpproxy.facts.missing import Fact, put
 from smtpproxy.facts.notes import Notes
-from smtpproxy.wire.address import Address
+from smtpproxy.wire.address import Address, parse_address
 from smtpproxy.wire.reply import Reply
 
 
@@ -44,15 +44,16 @@ class Sender(_Party):
 class Recipient(_Party):
     """The address of one RCPT TO."""
 
-    __slots__ = ("_via", "changes", "reply", "settled")
+    __slots__ = ("_original", "_via", "changes", "reply", "settled")
     _noun = "rcpt"
 
     reply: Reply | None
     """What the hand-off answered."""
     settled: bool
-    """The hand-off has it: another ``via`` from now on is a change of the envelope."""
+    """The hand-off has it: another ``address`` or ``via`` from now on is a change of the envelope."""
     changes: int
-    """How often ``via`` was changed since it was settled."""
+    """How often it was changed since it was settled."""
+    _original: Address | None
     _via: str | None
 
     def __init__(self, address: Address, params: Mapping[str, str | None] | None = None) -> None:
@@ -60,7 +61,28 @@ class Recipient(_Party):
         put(self, "reply", None)
         put(self, "settled", False)
         put(self, "changes", 0)
+        put(self, "_original", None)
         put(self, "_via", None)
+
+    @property
+    def address(self) -> str:
+        """As text; a rule may assign another one: the mail goes there instead.  Raises AddressError for what is none."""
+        return str(self)
+
+    @address.setter
+    def address(self, address: Address | str) -> None:
+        new = address if isinstance(address, Address) else parse_address(address)
+        if self._original is None:
+            put(self, "_original", self.original)
+        put(self, "local_part", new.local_part)
+        put(self, "domain", new.domain)
+        put(self, "path", new.path)
+        self._changed()
+
+    @property
+    def original(self) -> Address:
+        """The address as the client gave it, whatever rules made of it."""
+        return self._original or Address(self.local_part, self.domain, self.path)
 
     @property
     def via(self) -> str | None:
@@ -69,6 +91,10 @@ class Recipient(_Party):
 
     @via.setter
     def via(self, name: str | None) -> None:
-        if self.settled and name != self._via:
+        if name != self._via:
+            put(self, "_via", name)
+            self._changed()
+
+    def _changed(self) -> None:
+        if self.settled:
             put(self, "changes", self.changes + 1)
-        put(self, "_via", name)

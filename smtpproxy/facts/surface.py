@@ -41,7 +41,7 @@ SURFACE: Mapping[type, Names] = {
         "add_recipient remove_recipient seal raw skip_rule keep_trace append_text attach",
     ),
     Sender: _names("local_part domain notes params"),
-    Recipient: _names("local_part domain notes params via", "via"),
+    Recipient: _names("local_part domain address original notes params via", "address via"),
     Address: _names("local_part domain"),
     HeaderView: _names("", "", "get get_all add prepend remove"),
     BodyView: _names("size", "", "bytes chunks replace append splice"),

@@ -184,6 +184,27 @@ class TestTheEnvelope:
         mail.remove_recipient(rcpt)
         assert mail.revision == 2
 
+    def test_another_address_for_one(self) -> None:
+        mail = mail_of()
+        [rcpt] = mail.recipients
+        came = str(rcpt)
+        rcpt.address = "bob@Example.COM"
+        assert (rcpt.address, rcpt.local_part, rcpt.domain) == ("bob@example.com", "bob", "example.com")
+        assert rcpt.path == "bob@Example.COM"
+        assert str(rcpt.original) == came
+        assert mail.revision == 1
+        rcpt.address = "carol@example.com"
+        assert str(rcpt.original) == came
+        with pytest.raises(AddressError):
+            rcpt.address = "nobody"
+        assert rcpt.address == "carol@example.com"
+
+    def test_the_original_stays_what_it_was(self) -> None:
+        rcpt = Recipient(parse_address("ann@example.com"))
+        before = rcpt.original
+        rcpt.address = "bob@example.com"
+        assert str(before) == "ann@example.com"
+
     def test_before_the_hand_off_began_nothing_counts(self) -> None:
         mail = mail_of()
         mail.begun = False

@@ -399,6 +399,27 @@ def test_a_hand_off_that_refused_all_is_at_rest_when_another_took_the_mail(front
     assert len(store.delivered) == 1
 
 
+def test_a_recipient_with_another_address_goes_there(front: Begin, out: FakeOutlet) -> None:
+    client = front("def on_rcpt(mail, rcpt):\n    rcpt.address = f'{rcpt.local_part}@elsewhere.example'\n").client()
+    client.send(ENVELOPE[0])
+    assert client.send("RCPT TO:<ann@example.com>").startswith("554 5.7.1 <ann@elsewhere.example>: Relay access denied")
+    rule = "def on_rcpt(mail, rcpt):\n    if rcpt.local_part == 'ann': rcpt.address = 'bob@example.com'\n"
+    client = front(rule).client()
+    client.send(ENVELOPE[0])
+    assert client.send("RCPT TO:<ann@example.com>").code == 250
+    assert client.message(MESSAGE).code == 250
+    assert "out: recipient bob@example.com" in out.journal
+
+
+def test_an_address_that_changes_at_the_end_is_asked_about_again(front: Begin, out: FakeOutlet) -> None:
+    client = front("def on_message(mail):\n    mail.recipients[0].address = 'bob@example.com'\n").client()
+    client.send(ENVELOPE[0])
+    client.send(ENVELOPE[1])
+    assert client.message(MESSAGE).code == 250
+    told = [line for line in out.journal if "recipient" in line]
+    assert told == ["out: recipient b@example.com", "out: recipient bob@example.com"]
+
+
 def test_every_mail_has_its_story(front: Begin) -> None:
     told = []
     client = front(story=lambda trace, mail: told.append(mail.id)).client()

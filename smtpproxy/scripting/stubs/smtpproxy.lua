@@ -65,9 +65,11 @@
 
 ---The address of one RCPT TO.
 ---@class Recipient
+---@field address string
 ---@field domain string
 ---@field local_part string
 ---@field notes Notes
+---@field original Address
 ---@field params table<string, string|nil>
 ---@field via string|nil
 

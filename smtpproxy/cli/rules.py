@@ -18,6 +18,7 @@ def add(subparsers: Any) -> None:
         help="show which rules run at which hook, and in which order",
         description="Which rules run at which hook, and in which order. Without a configuration: those of `smtpproxy try`.",
     )
+    parser.add_argument("--all", action="store_true", help="also those that come with smtpproxy and are off")
     add_config(parser)
 
 
@@ -36,6 +37,10 @@ def run(args: argparse.Namespace) -> int:
         print(hook)
         for row in rows:
             print(f"  {_line(row)}")
+    if args.all:
+        print("off")
+        for about in _off(report.table):
+            print(f"  {about.name:<27} {about.summary}")
     for problem in report.problems:
         print(problem, file=sys.stderr)
     return 1 if report.problems else 0
@@ -58,6 +63,14 @@ def load(config: Config) -> Any:
         return rules.load()
     finally:
         rules.stop()
+
+
+def _off(table: Any) -> list[Any]:
+    """What comes with smtpproxy and does not run."""
+    from smtpproxy.scripting import bundled
+
+    running = {rule.file for rule in table.rules}
+    return [bundled.about(source) for file, source in bundled.sources().items() if file not in running]
 
 
 def _config(args: argparse.Namespace) -> Config:

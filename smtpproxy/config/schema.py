@@ -163,7 +163,9 @@ class Store(Struct, frozen=True, kw_only=True):
 class RuleKeys(Struct, frozen=True, kw_only=True):
     """Settings of a rule, live on save. Besides these a rule declares settings of its own."""
 
-    enabled: Annotated[bool, about("Whether the rule runs. Your own do unless told otherwise.")] = True
+    enabled: Annotated[
+        bool, about("Whether the rule runs. Your own do unless told otherwise, those that come with smtpproxy do not.")
+    ] = True
     order: Annotated[
         int | None, about("Its place among the rules, the lowest first; else the number in the file's name.")
     ] = None

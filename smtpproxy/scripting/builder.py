@@ -12,7 +12,7 @@ from smtpproxy.scripting.instance import Instance
 from smtpproxy.scripting.lastgood import LastGood, Recipe
 from smtpproxy.scripting.library import Held, Library
 from smtpproxy.scripting.settings import split
-from smtpproxy.scripting.source import Source
+from smtpproxy.scripting.source import BUNDLED, Source
 from smtpproxy.scripting.table import Rule, Table, validate
 
 
@@ -82,19 +82,20 @@ class Builder:
             if not twins or (file in known and not any(twin in known for twin in twins)):
                 files.append(file)
                 continue
-            self.problems.append(
-                Problem(file, file, f"{twins[0]} has the same name: a rule's name is its file's, without extension")
-            )
+            off = source.bundled and self.tables.get(source.name, {}).get("enabled") is not True
+            self.problems.append(Problem(file, file, _of_one_name(source, twins[0]), kept=None if off else ""))
         return files
 
     def _add(self, file: str) -> None:
         source = self.sources[file]
         try:
-            keys, _ = split(self.tables.get(source.name, {}))
+            keys, given = split(self.tables.get(source.name, {}), enabled=not source.bundled)
         except RuleError as error:
             self._goes_on(file, error)
             return
         if not keys.enabled:
+            if source.bundled and given:
+                self._idle(file, source.name)
             return
         instance = self.resolve(file)
         if instance is None:
@@ -103,6 +104,12 @@ class Builder:
         if instance.is_rule:
             broken = next((problem.text for problem in self.problems if problem.file == file), None)
             self.rules.append(Rule(instance, keys, quarantine=self.quarantine, broken=broken))
+
+    def _idle(self, file: str, name: str) -> None:
+        """Settings of a bundled rule that was not switched on: most likely that was forgotten."""
+        if "enabled" not in self.tables[name]:
+            where = f"[rule.{name}]"
+            self.problems.append(Problem(where, where, f"{file} is off: write enabled = true, or false", kept=None))
 
     def _goes_on(self, file: str, error: RuleError) -> None:
         """Its table in the configuration is wrong: the rule goes on exactly as it ran."""
@@ -143,7 +150,7 @@ class Builder:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise rule_error(error, source.file) from error
         imports = {}
-        for name in wanted:
+        for name in () if source.bundled else wanted:
             if f"{name}.py" in self.sources:
                 helper = self.resolve(f"{name}.py")
                 if helper is None:
@@ -171,5 +178,13 @@ class Builder:
         if data is None:
             raise RuleError("the last good version is gone", recipe.file)
         imports = {name: self._cooked(helper) for name, helper in recipe.imports.items()}
-        source = Source(recipe.file, f"{self.folder}/{recipe.file}", data)
+        path = self.sources[recipe.file].path if recipe.file in self.sources else f"{self.folder}/{recipe.file}"
+        source = Source(recipe.file, path, data)
         return self.library.load(Instance(source, recipe.settings, imports), self._validate)
+
+
+def _of_one_name(source: Source, twin: str) -> str:
+    if source.bundled or twin.startswith(BUNDLED):
+        own, bundled = (twin, source.file) if source.bundled else (source.file, twin)
+        return f"{own} and {bundled}, which comes with smtpproxy, have one name: give your own another"
+    return f"{twin} has the same name: a rule's name is its file's, without extension"

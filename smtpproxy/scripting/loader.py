@@ -18,6 +18,7 @@ from gevent.lock import RLock
 
 from smtpproxy.config.schema import Breaker as BreakerSettings
 from smtpproxy.facts.notes import Notes
+from smtpproxy.scripting import bundled
 from smtpproxy.scripting.breaker import Breaker
 from smtpproxy.scripting.budget import Budget
 from smtpproxy.scripting.builder import Builder, RolledBack
@@ -82,6 +83,7 @@ class Rules:
             breaker or BreakerSettings(), log, entries=self._entries, rollback=self._roll_back, clock=clock
         )
         self.folder = Folder(folder, clock=clock, now=now) if folder else None
+        self._bundled = bundled.sources()
         doors = {} if doors is None else doors
         notes = Notes() if notes is None else notes
         self.library = Library(log=log, doors=doors, budget=self.budget, notes=notes, live=live)
@@ -168,7 +170,8 @@ class Rules:
     def _rebuild(self) -> Report:
         self._changed = False
         old = self.table
-        builder = Builder(self.folder.sources if self.folder else {}, self._settings, **self._surroundings(old))
+        sources = {**self._bundled, **(self.folder.sources if self.folder else {})}
+        builder = Builder(sources, self._settings, **self._surroundings(old))
         builder.build()
         self.table = new = self._table(builder)
         self._remember(old, new)

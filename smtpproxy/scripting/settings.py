@@ -40,10 +40,10 @@ class Keys(NamedTuple):
     cpu: float = CPU_BUDGET
 
 
-def split(table: Mapping[str, Any]) -> tuple[Keys, dict[str, Any]]:
-    """[rule.NAME] as how it runs, and the rule's own settings. Raises RuleError."""
+def split(table: Mapping[str, Any], *, enabled: bool = True) -> tuple[Keys, dict[str, Any]]:
+    """[rule.NAME] as how it runs, and the rule's own settings; `enabled` where it does not say. Raises RuleError."""
     own = {name: value for name, value in table.items() if name not in RESERVED}
-    return _keys({name: value for name, value in table.items() if name in RESERVED}), own
+    return _keys({"enabled": enabled} | {name: value for name, value in table.items() if name in RESERVED}), own
 
 
 def _keys(table: Mapping[str, Any]) -> Keys:
@@ -52,7 +52,7 @@ def _keys(table: Mapping[str, Any]) -> Keys:
         if word not in _SKIPS:
             raise RuleError(f'skip = "{word}"; {did_you_mean(word, _SKIPS)}')
     return Keys(
-        enabled=_typed("enabled", table.get("enabled", True), bool),
+        enabled=_typed("enabled", table["enabled"], bool),
         order=_typed("order", table.get("order"), int | None),
         listeners=_names(table.get("listeners", ())),
         skip=tuple(sorted(skip)),

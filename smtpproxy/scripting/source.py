@@ -15,9 +15,12 @@ from smtpproxy.scripting.verdict import parse_code
 _CODES = {"deny": ("5", "5.7.1"), "defer": ("4", "4.7.1"), "close": ("45", ".7.0")}
 _VERDICTS = ("accept", *_CODES)
 
+BUNDLED = "smtpproxy/rules/"
+"""What the file names of the rules that come with smtpproxy begin with."""
+
 
 class Source:
-    """The bytes of `file` ("20-users.py"); `name` is the rule's name, `path` what tracebacks show.
+    """The bytes of `file` ("20-users.py", "smtpproxy/rules/access.py"); `name` is the rule's, `path` what tracebacks show.
 
     `error` says why the bytes could not be had.
     """
@@ -27,7 +30,8 @@ class Source:
         self.path = path
         self.data = data
         self.error = error
-        self.name, _, suffix = file.rpartition(".")
+        self.bundled = file.startswith(BUNDLED)
+        self.name, _, suffix = file.removeprefix(BUNDLED).rpartition(".")
         self.language = {"py": "python", "lua": "lua"}[suffix]
         self.digest = hashlib.sha256(data or error.encode()).hexdigest()
 

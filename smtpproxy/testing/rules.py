@@ -17,6 +17,7 @@ from smtpproxy.message.body import bytes_body
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.header import HeaderBlock, end_of_header
 from smtpproxy.net.http import Fetcher
+from smtpproxy.scripting import bundled
 from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.hooks import HOOKS
 from smtpproxy.scripting.loader import Rules
@@ -87,6 +88,7 @@ def run_rule(
     see it. `arguments` gives what else a hook is called with: name, login, offer, verb, argument, verdict, reply.
     `http` answers by address: a text, a value for JSON, a status, a Response, an exception to raise. Give `store` and
     `cache` to look into them, or to keep them from call to call; `clock` is theirs.
+    A rule that comes with smtpproxy is `smtpproxy.scripting.bundled.FOLDER / "access.py"`.
     Raises RuleBroken when the rule does not load, LookupError when it has no such hook.
     """
     logged: list[tuple[str, dict[str, Any]]] = []
@@ -100,9 +102,9 @@ def run_rule(
     }
     facts = fabricate(doors["dns"], hook, client or {}, sender, recipients, message)
     with _file(rule, language) as path:
-        rules = Rules(
-            path.parent, {path.stem: settings or {}}, {LISTENER: [path.stem]}, log=doors["log"], doors=doors
-        )
+        folder = None if path.resolve().parent == bundled.FOLDER else path.parent
+        tables = {path.stem: {"enabled": True, **(settings or {})}}
+        rules = Rules(folder, tables, {LISTENER: [path.stem]}, log=doors["log"], doors=doors)
         rules.load()
         rules.budget.start()
         try:
@@ -117,7 +119,7 @@ def run_rule(
 
 
 def _chains(rules: Rules, path: Path, hook: str) -> Any:
-    broken = [str(problem) for problem in rules.table.problems if problem.file in (path.name, "")]
+    broken = [str(problem) for problem in rules.table.problems if problem.file.endswith(path.name) or not problem.file]
     if broken:
         raise RuleBroken("\n".join(broken))
     chains = rules.table.chains[LISTENER]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
-from smtpproxy.facts.missing import Fact, put
+from smtpproxy.facts.missing import Fact, missing, put
 from smtpproxy.facts.notes import Notes
 from smtpproxy.wire.address import Address, parse_address
 from smtpproxy.wire.reply import Reply
@@ -25,6 +26,20 @@ class _Party(Fact, Address):
         put(self, "path", address.path)
         put(self, "params", {} if params is None else params)
         put(self, "_notes", None)
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in ("local_part", "domain", "path"):
+                raise missing(self, name, "assigned")
+            super().__setattr__(name, value)
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        for kind in type(self).__mro__:
+            for name in getattr(kind, "__slots__", ()):
+                put(twin, name, getattr(self, name))
+        return twin
 
     @property
     def notes(self) -> Notes:
@@ -63,6 +78,16 @@ class Recipient(_Party):
         put(self, "changes", 0)
         put(self, "_original", None)
         put(self, "_via", None)
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "local_part":
+                self.address = str(Address(value, self.domain, ""))
+            elif name == "domain":
+                self.address = str(Address(self.local_part, value, ""))
+            else:
+                super().__setattr__(name, value)
 
     @property
     def address(self) -> str:

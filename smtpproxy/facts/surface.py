@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from types import MemberDescriptorType
 
 from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.delivery import Delivery
+from smtpproxy.facts.login import Login
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.missing import FactMissing
 from smtpproxy.facts.notes import Notes, Result, Results
@@ -34,6 +36,7 @@ def _names(read: str, write: str = "", call: str = "") -> Names:
 SURFACE: Mapping[type, Names] = {
     Client: _names("id address port name helo esmtp tls login listener notes results relay forwarded trusted", "relay"),
     ListenerFacts: _names("name address port hostname protocol"),
+    Login: _names("name password mechanism"),
     Mail: _names(
         "id client sender recipients params header body original notes results via smtputf8 body8bit size_declared"
         " parts attachments text html mime_defects",
@@ -41,8 +44,9 @@ SURFACE: Mapping[type, Names] = {
         "add_recipient remove_recipient seal raw skip_rule keep_trace append_text attach",
     ),
     Sender: _names("local_part domain notes params"),
-    Recipient: _names("local_part domain address original notes params via", "address via"),
+    Recipient: _names("local_part domain address original notes params via", "local_part domain address via"),
     Address: _names("local_part domain"),
+    Delivery: _names("id sender recipients host reply attempts age notes"),
     HeaderView: _names("", "", "get get_all add prepend remove"),
     BodyView: _names("size", "", "bytes chunks replace append splice"),
     Part: _names(

@@ -6,6 +6,8 @@ import copy
 from typing import Any, TypeVar
 
 from smtpproxy.facts.client import Client
+from smtpproxy.facts.delivery import Delivery
+from smtpproxy.facts.login import Login
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.notes import Notes, Results, as_dict
 from smtpproxy.facts.recipient import Recipient, Sender
@@ -14,7 +16,7 @@ P = TypeVar("P", Sender, Recipient)
 
 
 def freeze(value: Any) -> Any:
-    """A fact as it is now; anything else is a value already."""
+    """A fact as it is now, a login without its proof; anything else is a value already."""
     if isinstance(value, Mail):
         return _mail(value)
     if isinstance(value, Client):
@@ -23,6 +25,10 @@ def freeze(value: Any) -> Any:
         return _party(value)
     if isinstance(value, Recipient):
         return _party(value)
+    if isinstance(value, Delivery):
+        return _delivery(value)
+    if isinstance(value, Login):
+        return Login(value.name, "", value.mechanism)
     return value
 
 
@@ -53,6 +59,14 @@ def _client(client: Client) -> Client:
 def _party(party: P) -> P:
     frozen = copy.copy(party)
     frozen._notes = _notes(party._notes)
+    return frozen
+
+
+def _delivery(delivery: Delivery) -> Delivery:
+    frozen = copy.copy(delivery)
+    frozen.sender = _party(delivery.sender)
+    frozen.recipients = [_party(rcpt) for rcpt in delivery.recipients]
+    frozen.notes = _notes(delivery.notes) or Notes()
     return frozen
 
 

@@ -199,6 +199,19 @@ class TestTheEnvelope:
             rcpt.address = "nobody"
         assert rcpt.address == "carol@example.com"
 
+    def test_a_piece_of_an_address(self) -> None:
+        rcpt = Recipient(parse_address("ann+news@example.com"))
+        rcpt.local_part = "ann lee"
+        assert rcpt.path == '"ann lee"@example.com'
+        rcpt.domain = "example.org"
+        assert (rcpt.address, str(rcpt.original)) == ('"ann lee"@example.org', "ann+news@example.com")
+        with pytest.raises(AddressError):
+            rcpt.domain = "no such domain"
+        with pytest.raises(FactMissing, match=r"rcpt\.path cannot be assigned"):
+            rcpt.path = "x"
+        with pytest.raises(FactMissing, match=r"sender\.local_part cannot be assigned"):
+            mail_of().sender.local_part = "x"
+
     def test_the_original_stays_what_it_was(self) -> None:
         rcpt = Recipient(parse_address("ann@example.com"))
         before = rcpt.original

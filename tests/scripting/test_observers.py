@@ -9,6 +9,8 @@ import gevent.event
 import pytest
 
 from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.delivery import Delivery
+from smtpproxy.facts.login import Login
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import bytes_body
@@ -117,3 +119,19 @@ def test_they_cannot_delay(scripts: Any) -> None:
     observe(scripts.chains, "watch_message", scripts.call, None)
     assert scripts.rules.observers.waiting
     scripts.rules.stop()
+
+
+def test_a_delivery_is_looked_at_as_it_was() -> None:
+    mail = mail_of()
+    mail.notes.campaign = "spring"
+    delivery = Delivery("q1", mail.sender, mail.recipients, host="mx.example", notes=mail.notes)
+    frozen = freeze(delivery)
+    mail.notes.campaign = "summer"
+    mail.recipients[0].notes.x = 1
+    mail.recipients.clear()
+    assert (frozen.notes.campaign, frozen.recipients[0].notes.x, frozen.host) == ("spring", None, "mx.example")
+
+
+def test_what_proves_a_login_is_not_shown_to_those_who_look_on() -> None:
+    frozen = freeze(Login("ann", "hunter2", "PLAIN"))
+    assert (str(frozen), frozen.password, frozen.mechanism) == ("ann", "", "PLAIN")

@@ -26,6 +26,12 @@
 ---@field port integer
 ---@field protocol string
 
+---A name and what proves it.  As text it is the name; the proof is for the rule that checks it, and for nobody else.
+---@class Login
+---@field mechanism string
+---@field name string
+---@field password string
+
 ---One mail, from MAIL to the answer after the dot.
 ---@class Mail
 ---@field attachments Part[]
@@ -77,6 +83,17 @@
 ---@class Address
 ---@field domain string
 ---@field local_part string
+
+---One mail, the recipients that this attempt is about, and what became of it.
+---@class Delivery
+---@field age number
+---@field attempts integer
+---@field host string
+---@field id string
+---@field notes Notes
+---@field recipients Recipient[]
+---@field reply Reply|nil
+---@field sender Sender
 
 ---``header[name]`` is the first field of that name, decoded, None when there is none; names in any case.
 ---@class Header
@@ -303,7 +320,7 @@ on_capabilities = nil
 ---@type fun(client: Client): Verdict?
 on_starttls = nil
 ---A login was tried; accept() lets it in, deny() does not.
----@type fun(client: Client, login: string): Verdict?
+---@type fun(client: Client, login: Login): Verdict?
 on_auth = nil
 ---MAIL FROM: the sender is known; the null sender is falsy.
 ---@type fun(mail: Mail, sender: Sender): Verdict?
@@ -338,16 +355,16 @@ on_reset = nil
 ---@type fun(client: Client)
 on_disconnect = nil
 ---A queued mail is about to be sent.
----@type fun(delivery: any): Verdict?
+---@type fun(delivery: Delivery): Verdict?
 on_deliver = nil
 ---The next server has taken it.
----@type fun(delivery: any)
+---@type fun(delivery: Delivery)
 on_delivered = nil
 ---An attempt failed; another one follows.
----@type fun(delivery: any)
+---@type fun(delivery: Delivery)
 on_deferred = nil
 ---It has failed for good; deny() suppresses the notice.
----@type fun(delivery: any): Verdict?
+---@type fun(delivery: Delivery): Verdict?
 on_bounced = nil
 ---@type fun(client: Client)
 watch_connect = nil
@@ -357,7 +374,7 @@ watch_ehlo = nil
 watch_capabilities = nil
 ---@type fun(client: Client)
 watch_starttls = nil
----@type fun(client: Client, login: string)
+---@type fun(client: Client, login: Login)
 watch_auth = nil
 ---@type fun(mail: Mail, sender: Sender)
 watch_mail = nil
@@ -379,13 +396,13 @@ watch_command = nil
 watch_reset = nil
 ---@type fun(client: Client)
 watch_disconnect = nil
----@type fun(delivery: any)
+---@type fun(delivery: Delivery)
 watch_deliver = nil
----@type fun(delivery: any)
+---@type fun(delivery: Delivery)
 watch_delivered = nil
----@type fun(delivery: any)
+---@type fun(delivery: Delivery)
 watch_deferred = nil
----@type fun(delivery: any)
+---@type fun(delivery: Delivery)
 watch_bounced = nil
 ---What the core or the upstream refused, after the reply (mail is None outside of a transaction).
 ---@type fun(client: Client, mail: Mail, reply: Reply)

@@ -64,14 +64,14 @@ def settings_page() -> str:
 
 
 def _table(header: str, kind: type[Struct], about: str) -> Iterator[str]:
-    if header:
-        yield f"## `[{header}]`\n\n{' '.join((kind.__doc__ or about).split())}\n"
     known = settings(kind).values()
     own = [setting for setting in known if not setting.table and not setting.named_tables]
-    yield "| setting | default | |\n|---|---|---|"
-    for setting in own:
-        yield f"| `{setting.name}` | {_default(setting)} | {_cell(setting)} |"
-    yield ""
+    if header and own:
+        yield f"## `[{header}]`\n\n{' '.join((kind.__doc__ or about).split())}\n"
+    if own:
+        yield "| setting | default | |\n|---|---|---|"
+        yield from (f"| `{setting.name}` | {_default(setting)} | {_cell(setting)} |" for setting in own)
+        yield ""
     for setting in known:
         inner = f"{header}.{setting.name}" if header else setting.name
         if setting.table:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+from smtpproxy.facts.scan import ScanError
 from smtpproxy.net.http import HttpError
 from smtpproxy.scripting.doors.base import NoCall
 from smtpproxy.scripting.doors.cache import Cache
+from smtpproxy.scripting.doors.clamav import Clamav
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
@@ -23,13 +25,14 @@ from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
 from smtpproxy.stores.base import StoreError
 
 __all__ = [
-    "HttpError", "Secret", "StoreError", "Verdict", "accept", "cache", "close", "defer", "deny", "dns", "every", "http",
-    "json", "log", "notes", "settings", "store", "together",
+    "HttpError", "ScanError", "Secret", "StoreError", "Verdict", "accept", "cache", "clamav", "close", "defer", "deny", "dns",
+    "every", "http", "json", "log", "notes", "settings", "store", "together",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[[], Any])
 
 cache = Cache()
+clamav = Clamav()
 dns = Dns()
 http = Http()
 json = Json()

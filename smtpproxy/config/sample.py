@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from smtpproxy.config.fields import Setting, settings
-from smtpproxy.config.schema import Config, Handoff, Limits, Listener, Log, Relaying, RuleKeys, Scripts, Store, Trace
-from smtpproxy.config.values import Duration, Endpoint, Size, Target
+from smtpproxy.config.schema import ClamAV, Config, Handoff, Limits, Listener, Log, Relaying, RuleKeys, Scripts, Store, Trace
+from smtpproxy.config.values import Duration, Endpoint, ScannerTarget, Size, Target
 
 WIDTH: Final = 100
 
@@ -42,6 +42,7 @@ FILES: Final[Mapping[str, tuple[Table, ...]]] = {
         Table("store", Store),
         Table("rule.NAME", RuleKeys, live=False),
     ),
+    "scanners.toml": (Table("scanner.clamav", ClamAV),),
     "limits.toml": (Table("limits", Limits),),
 }
 
@@ -73,7 +74,7 @@ def literal(value: Any) -> str:
             return str(value)
         case dict():
             return "{ " + ", ".join(f"{key} = {literal(item)}" for key, item in value.items()) + " }"
-        case str() | PurePath() | Endpoint() | Target():
+        case str() | PurePath() | Endpoint() | Target() | ScannerTarget():
             return json.dumps(str(value), ensure_ascii=False)
         case frozenset():
             return literal(sorted(value))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, field
 
-from smtpproxy.config.values import Domains, Duration, Endpoint, Hostname, LogTo, Networks, Size, Target
+from smtpproxy.config.values import Domains, Duration, Endpoint, Hostname, LogTo, Networks, ScannerTarget, Size, Target
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -160,6 +160,38 @@ class Store(Struct, frozen=True, kw_only=True):
     ] = "sqlite"
 
 
+class ScanTimeouts(Struct, frozen=True, kw_only=True):
+    """How long a scanner may take. Whatever stands here, the rule that asks has no more time than its `wall`."""
+
+    connect: Annotated[Duration, about("To accept the connection.")] = Duration(2)
+    block: Annotated[Duration, about("To take each block of the message.")] = Duration(10)
+    answer: Annotated[Duration, about("To answer once it has everything.")] = Duration(60)
+
+
+class ClamAV(Struct, frozen=True, kw_only=True):
+    """Where rules have mail scanned by ClamAV (`clamav.scan(mail)`): clamd servers, asked in this order."""
+
+    to: Annotated[
+        tuple[ScannerTarget, ...],
+        about('Servers: "clamav+unix:/path" or "host:port". The next one is asked when one fails.'),
+    ] = (ScannerTarget("", 0, "/run/clamav/clamd.ctl"),)
+    size: Annotated[Size, about("Larger messages are not sent there; 0 for no limit but clamd's own StreamMaxLength.")] = Size(0)
+    too_large: Annotated[
+        Literal["error", "skip"],
+        about(
+            "What a rule learns of a message that is too large to be scanned. error: its scan has failed, and what it "
+            "declares for a failure applies. skip: a result that is neither clean nor infected."
+        ),
+    ] = "error"
+    timeouts: Annotated[ScanTimeouts, about("How long a scanner may take.")] = ScanTimeouts()
+
+
+class Scanners(Struct, frozen=True, kw_only=True):
+    """Scanners that rules may ask."""
+
+    clamav: Annotated[ClamAV, about("ClamAV.")] = ClamAV()
+
+
 class RuleKeys(Struct, frozen=True, kw_only=True):
     """Settings of a rule, live on save. Besides these a rule declares settings of its own."""
 
@@ -235,6 +267,7 @@ class Config(Struct, frozen=True, kw_only=True):
     scripts: Annotated[Scripts, about("Your rules.")] = Scripts()
     rule: Annotated[dict[str, dict[str, Any]], about("Settings of rules.")] = {}
     store: Annotated[Store, about("What rules keep.")] = Store()
+    scanner: Annotated[Scanners, about("Scanners that rules may ask.")] = Scanners()
     limits: Annotated[Limits, about("What a client may use up.")] = Limits()
     log: Annotated[Log, about("The log.")] = Log()
     trace: Annotated[Trace, about("Traces that are kept.")] = Trace()

@@ -17,6 +17,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)i?B?", re.IGNORECASE)
 _HOST = re.compile(r"(?=.{1,255}\Z)\w(?:[\w-]{0,61}\w)?(?:\.\w(?:[\w-]{0,61}\w)?)*\.?")
 _ENDPOINT = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]*]*)):(\d+)")
 _UPSTREAMS: Final = "host:port, smtp://host:port, lmtp://host:port, lmtp+unix:/path"
+_SCANNER_SOCKET: Final = "clamav+unix:"
 _DEFAULT_PORT: Final = {"smtp": 25, "lmtp": 24}
 
 
@@ -153,6 +154,32 @@ class Target(NamedTuple):
             return f"lmtp+unix:{self.path}"
         place = str(Endpoint(self.host, self.port))
         return place if self.protocol == "smtp" else f"{self.protocol}://{place}"
+
+
+class ScannerTarget(NamedTuple):
+    """A server that scans: at host and port, or at a Unix socket `path` (then host is "")."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    @classmethod
+    def parse(cls, raw: object) -> ScannerTarget:
+        text = _text(raw, 'a scanner such as "127.0.0.1:3310"')
+        if text.startswith(_SCANNER_SOCKET):
+            path = text.removeprefix(_SCANNER_SOCKET)
+            if not path.startswith("/"):
+                raise BadValue(f"{text!r}: a socket has a whole path", f'"{_SCANNER_SOCKET}/run/clamav/clamd.ctl"')
+            return cls("", 0, path)
+        if text.startswith("/"):
+            raise BadValue(f"{text!r}: a socket is written with its kind", f'"{_SCANNER_SOCKET}{text}"')
+        endpoint = Endpoint.parse(text)
+        if not endpoint.port:
+            raise BadValue(f"{text!r}: a scanner's port cannot be 0")
+        return cls(*endpoint)
+
+    def __str__(self) -> str:
+        return f"{_SCANNER_SOCKET}{self.path}" if self.path else str(Endpoint(self.host, self.port))
 
 
 class Networks:

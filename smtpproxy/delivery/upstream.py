@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from ipaddress import ip_address
-
-from gevent import socket
 
 from smtpproxy.config.values import Target
 from smtpproxy.delivery.smtp import SmtpClient, Timeouts, UpstreamLost
-from smtpproxy.net.connection import Connection, Expired, connect
+from smtpproxy.net.connection import Expired
+from smtpproxy.net.dial import dial
 from smtpproxy.wire.extensions import Extensions
 
 IDLE_SECONDS = 20.0
@@ -63,7 +61,7 @@ class Upstream:
 
     def _connect(self, timeouts: Timeouts) -> SmtpClient:
         try:
-            connection = self._dial(timeouts.connect)
+            connection = dial(self.target.host, self.target.port, self.target.path, timeouts.connect)
         except OSError as error:
             raise UpstreamLost("connect", error.strerror or str(error), isinstance(error, Expired)) from None
         client = SmtpClient(connection, timeouts, self.target.protocol == "lmtp")
@@ -79,24 +77,6 @@ class Upstream:
         client.timeouts = self.timeouts
         self.announced = client.extensions
         return client
-
-    def _dial(self, timeout: float) -> Connection:
-        if self.target.path:
-            return connect(self.target.path, timeout)
-        failure: OSError = OSError("no address")
-        for address in self._addresses():
-            try:
-                return connect((address, self.target.port), timeout)
-            except OSError as error:
-                failure = error
-        raise failure
-
-    def _addresses(self) -> list[str]:
-        try:
-            return [str(ip_address(self.target.host))]
-        except ValueError:
-            found = socket.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
-            return [str(entry[4][0]) for entry in found]
 
     def room(self) -> bool:
         """Whether one more connection is allowed; an idle one gives way to it."""

@@ -17,6 +17,7 @@ from smtpproxy.facts.missing import FactMissing
 from smtpproxy.facts.notes import Notes, Result, Results
 from smtpproxy.facts.parts import Part, PartHeader
 from smtpproxy.facts.recipient import Recipient, Sender
+from smtpproxy.facts.scan import Scan
 from smtpproxy.facts.views import BodyView, HeaderView
 from smtpproxy.message.body import Body, StoredBody
 from smtpproxy.wire.address import Address
@@ -59,6 +60,7 @@ SURFACE: Mapping[type, Names] = {
     StoredBody: _names("size", "", "content"),
     Notes: _names(""),
     Results: _names("", "", "add get"),
+    Scan: _names("infected clean name too_large value server"),
     Result: _names("name value keys"),
 }
 

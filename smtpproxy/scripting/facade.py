@@ -12,9 +12,11 @@ from gevent.pool import Pool
 
 from smtpproxy.config.problem import did_you_mean
 from smtpproxy.config.values import BadValue, Duration
+from smtpproxy.facts.scan import ScanError
 from smtpproxy.net.http import HttpError
 from smtpproxy.scripting.doors.base import rule_name, running_call
 from smtpproxy.scripting.doors.cache import Cache
+from smtpproxy.scripting.doors.clamav import Clamav
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
@@ -125,8 +127,8 @@ class Facade(ModuleType):
         self.names: Mapping[str, object] = {
             "Secret": Secret, "Verdict": Verdict, "accept": accept, "deny": deny, "defer": defer, "close": close,
             "settings": settings, "together": together, "every": every, "notes": notes,
-            "cache": Cache(), "dns": Dns(), "http": Http(), "json": Json(), "log": Log(), "store": Store(),
-            "HttpError": HttpError, "StoreError": StoreError,
+            "cache": Cache(), "clamav": Clamav(), "dns": Dns(), "http": Http(), "json": Json(), "log": Log(), "store": Store(),
+            "HttpError": HttpError, "ScanError": ScanError, "StoreError": StoreError,
         }  # fmt: skip
         self.__all__ = tuple(self.names)
         vars(self).update(self.names)

@@ -8,6 +8,7 @@ from typing import Any
 from smtpproxy.facts.surface import SURFACE
 from smtpproxy.net.http import Response
 from smtpproxy.scripting.doors.cache import Cache
+from smtpproxy.scripting.doors.clamav import Clamav
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
@@ -26,6 +27,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "cache.shared": ("get", "set"),
     "store": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release"),
     "store.shared": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release"),
+    "clamav": ("scan", "ping", "version"),
     "http": ("get", "post_json"),
     "json": ("encode", "decode"),
 }
@@ -46,7 +48,8 @@ def doors() -> Mapping[str, Any]:
     cache, store = Cache(), Store()
     return {
         "dns": Dns(), "log": Log(), "cache": cache, "cache.shared": cache.shared, "store": store,
-        "store.shared": store.shared, "http": Http(), "json": Json(),
+        "store.shared": store.shared, "clamav": Clamav(), "http": Http(),
+        "json": Json(),
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from smtpproxy.config import schema
 from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
 from smtpproxy.config.values import Target
 from smtpproxy.delivery.pool import Pool
@@ -19,6 +20,8 @@ from smtpproxy.handoff.proxy import ProxyOutlet
 from smtpproxy.handoff.quarantine import QuarantineOutlet
 from smtpproxy.handoff.relay import RelayOutlet
 from smtpproxy.net.http import HttpClient
+from smtpproxy.scanners.clamav import ClamAV
+from smtpproxy.scanners.clamav import Timeouts as ScanTimeouts
 from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.server.clock import Ids, SystemClock
@@ -45,8 +48,16 @@ def doors(config: Config, resolver: Resolver, log: LogLine) -> dict[str, Any]:
         "log": log,
         "cache": Kept(),
         "store": store(config),
+        "clamav": clamav(config.scanner.clamav),
         "http": HttpClient(lambda name: addresses(resolver, name), config.scripts.http_allow),
     }
+
+
+def clamav(settings: schema.ClamAV) -> ClamAV:
+    """[scanner.clamav]; nothing is connected before somebody asks."""
+    given = settings.timeouts
+    timeouts = ScanTimeouts(given.connect, given.block, given.answer)
+    return ClamAV(settings.to, timeouts, size=settings.size, refuse_large=settings.too_large == "error")
 
 
 def store(config: Config) -> Store:

@@ -45,7 +45,8 @@ class StandingClock:
 class Front:
     """Listener "mx" in front of `outlets`, the first of them its hand-off; recipients in example.com are ours.
 
-    `rules` are files for `folder`, by name; `settings` their tables. `records` is the log: (event, fields). A context manager.
+    `rules` are files for `folder`, by name; `settings` their tables; `doors` are what they reach besides. `records` is the
+    log: (event, fields). A context manager.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Front:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         story: Story | None = None,
         http: Mapping[str, Any] | None = None,
+        doors: Mapping[str, Any] | None = None,
         **entrance: Any,
     ) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
@@ -69,6 +71,7 @@ class Front:
         self._resolver = resolver or Zone({})
         self._doors: dict[str, Any] = {
             "dns": self._resolver, "log": self._log, "store": MemoryStore(), "cache": Kept(), "http": FakeHttp(http or {}),
+            **(doors or {}),
         }  # fmt: skip
         self._rules = self._load(folder, rules or {}, settings or {})
         limits = limits or Limits()

@@ -26,7 +26,7 @@ from smtpproxy.scripting.trace import Trace
 from smtpproxy.scripting.verdict import Verdict
 from smtpproxy.stores.base import Store
 from smtpproxy.stores.memory import MemoryStore
-from smtpproxy.testing.doors import FakeHttp
+from smtpproxy.testing.doors import FakeHttp, FakeScanner
 from smtpproxy.testing.waiting import FixedClock
 from smtpproxy.wire.address import Address, parse_address
 
@@ -74,6 +74,7 @@ def run_rule(
     http: Mapping[str, Any] | Fetcher | None = None,
     store: Store | None = None,
     cache: Kept | None = None,
+    viruses: Mapping[bytes, str] | None = None,
     clock: Callable[[], float] | None = None,
     client: Mapping[str, Any] | None = None,
     sender: str = "sender@client.example",
@@ -86,6 +87,7 @@ def run_rule(
     `client` sets attributes of the client (address, name, helo, login, relay ...). on_rcpt is called with the last of
     `recipients`, those before it count as accepted. `message` has CRLF line ends and is there for the hooks that may
     see it. `arguments` gives what else a hook is called with: name, login, offer, verb, argument, verdict, reply.
+    `viruses` are what clamav finds, by the octets: {b"EVIL": "Test.Evil"}; without them no scanner can be reached.
     `http` answers by address: a text, a value for JSON, a status, a Response, an exception to raise. Give `store` and
     `cache` to look into them, or to keep them from call to call; `clock` is theirs.
     A rule that comes with smtpproxy is `smtpproxy.scripting.bundled.FOLDER / "access.py"`.
@@ -99,6 +101,7 @@ def run_rule(
         "http": FakeHttp(http or {}) if isinstance(http, Mapping | None) else http,
         "store": MemoryStore(now) if store is None else store,
         "cache": Kept(now) if cache is None else cache,
+        "clamav": FakeScanner(viruses),
     }
     facts = fabricate(doors["dns"], hook, client or {}, sender, recipients, message)
     with _file(rule, language) as path:

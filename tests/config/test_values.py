@@ -13,6 +13,7 @@ from smtpproxy.config.values import (
     Endpoint,
     Hostname,
     Networks,
+    ScannerTarget,
     Size,
     Target,
 )
@@ -141,3 +142,25 @@ def test_what_is_no_domain(domain: object) -> None:
 
 def test_this_machine_has_a_name() -> None:
     assert Hostname.parse(Hostname.own())
+
+
+class TestScannerTarget:
+    @pytest.mark.parametrize("text", ["clamav+unix:/run/clamav/clamd.ctl", "127.0.0.1:3310", "[::1]:3310", "av.example:3310"])
+    def test_reads_and_prints(self, text: str) -> None:
+        assert str(ScannerTarget.parse(text)) == text
+
+    @pytest.mark.parametrize(
+        ("text", "suggestion"),
+        [
+            ("/run/clamd.ctl", '"clamav+unix:/run/clamd.ctl"'),
+            ("clamav+unix:", '"clamav+unix:/run/clamav/clamd.ctl"'),
+            ("clamav+unix:clamd.ctl", '"clamav+unix:/run/clamav/clamd.ctl"'),
+            ("127.0.0.1:0", ""),
+            ("127.0.0.1", ""),
+            ("", ""),
+        ],
+    )
+    def test_what_is_none(self, text: str, suggestion: str) -> None:
+        with pytest.raises(BadValue) as wrong:
+            ScannerTarget.parse(text)
+        assert suggestion in wrong.value.suggestion

@@ -78,7 +78,8 @@ def instance(text: str, folder: Path) -> Any:
 
 def ask(rule: Path, hook: str, **facts: Any) -> Outcome:
     """Run a hook; a rule that fails fails the test."""
-    facts = {"message": MESSAGE, "zone": ZONE, "client": {"address": "192.0.2.7"}, "reply": "550 5.1.1 No", **facts}
+    usual = {"message": MESSAGE, "viruses": {}, "zone": ZONE, "client": {"address": "192.0.2.7"}, "reply": "550 5.1.1 No"}
+    facts = {**usual, **facts}
     outcome = run_rule(rule, hook, **facts)
     failed = [fields for event, fields in outcome.logged if event == "rule_failed"]
     assert not failed, failed

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from smtpproxy.config.values import ScannerTarget
+from smtpproxy.scanners.clamav import ClamAV
 from smtpproxy.testing.waiting import until
 
 POSTFIX_DAEMONS = Path("/usr/lib/postfix/sbin")
@@ -316,6 +318,60 @@ protocol lmtp {{
     def command(self) -> list[str]:
         """dovecot(1) in the foreground."""
         return [self.binary, "-F", "-c", str(self.folder / "dovecot.conf")]
+
+
+EICAR_SIGNATURE = "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d5354414e444152442d414e544956"
+
+
+class Clamd(Daemon):
+    """A clamd that knows one virus, the EICAR test file, by the name Test.Eicar; on a unix socket and on a port."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        super().__init__(folder)
+        self.binary = program("clamd", "clamav-daemon")
+        self.socket = folder / "clamd.ctl"
+        self.port = free_port()
+        (folder / "signatures").mkdir()
+        (folder / "signatures/test.ndb").write_text(f"Test.Eicar:0:*:{EICAR_SIGNATURE}\n")
+        own = {
+            "Foreground": "yes",
+            "DatabaseDirectory": str(folder / "signatures"),
+            "TemporaryDirectory": str(folder),
+            "LogFile": str(self.log_file),
+            "LocalSocket": str(self.socket),
+            "TCPSocket": str(self.port),
+            "TCPAddr": "127.0.0.1",
+            "MaxThreads": "4",
+        }
+        lines = [f"{name} {value}\n" for name, value in {**own, **settings}.items()]
+        (folder / "clamd.conf").write_text("".join(lines))
+
+    def command(self) -> list[str]:
+        """clamd(8) in the foreground."""
+        return [self.binary, "--config-file", str(self.folder / "clamd.conf")]
+
+    def start(self) -> None:
+        """Run it, and wait until it has read its signatures."""
+        super().start()
+        client = ClamAV([ScannerTarget("127.0.0.1", self.port)])
+        until(lambda: self._alive() and client.ping(), 30.0, f"clamd: {self.printed}")
+
+
+@pytest.fixture
+def clamd(folder: Path) -> Iterator[Callable[..., Clamd]]:
+    """Start a private clamd: clamd(StreamMaxLength="100K")."""
+    started: list[Clamd] = []
+
+    def starter(**settings: str) -> Clamd:
+        place = folder / f"clamd{len(started)}"
+        place.mkdir()
+        started.append(Clamd(place, **settings))
+        started[-1].start()
+        return started[-1]
+
+    yield starter
+    for instance in started:
+        instance.stop()
 
 
 @pytest.fixture

@@ -155,6 +155,15 @@
 ---@field add fun(self: Results, name: string, value?: string, keys?: table)
 ---@field get fun(self: Results, name: string): Result|nil
 
+---What a scanner said. What it did not look at is neither infected nor clean.
+---@class Scan
+---@field clean boolean
+---@field infected boolean
+---@field name string
+---@field server string
+---@field too_large boolean
+---@field value string
+
 ---What one check found: ``value`` is pass, fail, skip, error or a word of its own; ``keys`` say more.
 ---@class Result
 ---@field keys table<string, any>
@@ -292,6 +301,14 @@ cache = nil
 ---@field release fun(key: string): boolean Give a lease back; whether this process had it.
 ---@type StoreDoor
 store = nil
+
+---Has mail scanned for viruses by ClamAV, see [scanner.clamav].
+---@class ClamavDoor
+---@field scan fun(what: Mail|Part): Scan A whole mail, as it came, or one of its parts, decoded. `mail.results` has it under "clamav".
+---@field ping fun(): boolean Whether a server answers.
+---@field version fun(): string What the server says of itself and of the age of its signatures.
+---@type ClamavDoor
+clamav = nil
 
 ---Questions to web servers; certificates are verified, answers above `limit` refused.
 ---@class HttpDoor

@@ -18,6 +18,7 @@ from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
 from smtpproxy.scripting.doors.log import Log
+from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store
 from smtpproxy.scripting.facade import together
 from smtpproxy.scripting.secret import Secret
@@ -26,7 +27,7 @@ from smtpproxy.stores.base import StoreError
 
 __all__ = [
     "HttpError", "ScanError", "Secret", "StoreError", "Verdict", "accept", "cache", "clamav", "close", "defer", "deny", "dns",
-    "every", "http", "json", "log", "notes", "settings", "store", "together",
+    "every", "http", "json", "log", "notes", "settings", "sleep", "store", "together",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[[], Any])

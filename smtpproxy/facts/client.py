@@ -33,6 +33,7 @@ class Client(Fact):
     """Who is at the other end, as far as we know by now."""
 
     __slots__ = (
+        "_ahead",
         "_lookup",
         "_name",
         "_name_temporary",
@@ -41,13 +42,17 @@ class Client(Fact):
         "address",
         "connected_address",
         "connected_port",
+        "errors",
         "esmtp",
         "forwarded",
         "helo",
         "id",
         "listener",
         "login",
+        "mails",
+        "octets",
         "port",
+        "recipients_refused",
         "relay",
         "tls",
         "trusted",
@@ -76,14 +81,34 @@ class Client(Fact):
     """Its address is one of ours, [relaying] networks."""
     forwarded: dict[str, str]
     """What XFORWARD said, by attribute."""
+    errors: int
+    """Replies of 4xx and 5xx that it was given so far."""
+    recipients_refused: int
+    """Recipients of its that were refused so far, by whomever."""
+    mails: int
+    """Messages that were taken from it in this session."""
+    octets: int
+    """Their size together, as they came in."""
+    _ahead: Callable[[], bool] | None
     _lookup: Lookup | None
     _name: str | EllipsisType | None
     _name_temporary: bool
     _notes: Notes | None
     _results: Results | None
 
-    def __init__(self, id: str, address: str, port: int, listener: ListenerFacts, lookup: Lookup | None = None) -> None:
-        """``lookup`` is called when somebody asks for the name first; it may block, and must not raise."""
+    def __init__(
+        self,
+        id: str,
+        address: str,
+        port: int,
+        listener: ListenerFacts,
+        lookup: Lookup | None = None,
+        ahead: Callable[[], bool] | None = None,
+    ) -> None:
+        """``lookup`` is called when somebody asks for the name first; it may block, and must not raise.
+
+        ``ahead`` says whether there is input that nobody has read yet; it must not block.
+        """
         put(self, "id", id)
         put(self, "address", address)
         put(self, "port", port)
@@ -97,6 +122,11 @@ class Client(Fact):
         put(self, "relay", False)
         put(self, "trusted", False)
         put(self, "forwarded", {})
+        put(self, "errors", 0)
+        put(self, "recipients_refused", 0)
+        put(self, "mails", 0)
+        put(self, "octets", 0)
+        put(self, "_ahead", ahead)
         put(self, "_lookup", lookup)
         put(self, "_name", ...)
         put(self, "_name_temporary", False)
@@ -122,6 +152,15 @@ class Client(Fact):
     def name_temporary(self) -> bool:
         """There is no name only because the lookup failed for now; false where nobody has asked."""
         return self._name_temporary
+
+    @property
+    def spoke_early(self) -> bool:
+        """It has said something that is not its turn: there is input that nobody has read yet.
+
+        True at on_connect, on_ehlo and on_data is a client that does not wait for our answer (RFC 5321 4.3.1, RFC 2920
+        3.1); between MAIL and DATA it may be pipelining.
+        """
+        return self._ahead is not None and self._ahead()
 
     @property
     def notes(self) -> Notes:
@@ -150,10 +189,12 @@ class Client(Fact):
         """Be the client that XCLIENT or PROXY speaks of; what is left out stays as it is.
 
         ``name``: None says that there is none, "" that its lookup failed for now.  A new address without a name has its
-        name looked up again.  What rules noted about the one before is forgotten.
+        name looked up again.  What rules noted about the one before is forgotten, and its errors.
         """
         put(self, "_notes", None)
         put(self, "_results", None)
+        put(self, "errors", 0)
+        put(self, "recipients_refused", 0)
         if address is not None:
             self.address = address
             self._name, self._name_temporary = ..., False

@@ -112,6 +112,15 @@ class Connection:
         except OSError:
             return True
 
+    def ahead(self) -> bool:
+        """The peer has sent something that nobody has read yet; what a TLS handshake leaves behind counts as well."""
+        if len(self.lines) or (self._tls is not None and self._tls.pending()):
+            return True
+        try:
+            return bool(self._socket.recv(1, _socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def quiet(self) -> bool:
         """No input is waiting and the peer has not hung up: an idle client connection may be used again."""
         if len(self.lines):
@@ -254,6 +263,10 @@ class _Tls:
             if not data:
                 raise ConnectionLost("closed by the peer")
             return data
+
+    def pending(self) -> bool:
+        """Something was received and not read yet."""
+        return self.session.pending() > 0 or self._incoming.pending > 0
 
     def encrypt(self, data: bytes) -> bytes:
         try:

@@ -67,6 +67,10 @@ function together(...) end
 ---@param options? { once?: boolean }
 function every(interval, f, options) end
 
+---Wait, and keep nobody else waiting. An error when the call's time ([rule.NAME] wall) would not be enough.
+---@param seconds number|string
+function sleep(seconds) end
+
 ---This ends the hook's chain: nothing more is asked. With `relay` the client may relay, too.
 ---@param text? string
 ---@param options? { relay?: boolean }

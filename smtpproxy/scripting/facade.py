@@ -21,6 +21,7 @@ from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
 from smtpproxy.scripting.doors.log import Log
+from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store, holder
 from smtpproxy.scripting.errors import RuleTimeout
 from smtpproxy.scripting.secret import Secret
@@ -128,7 +129,7 @@ class Facade(ModuleType):
             "Secret": Secret, "Verdict": Verdict, "accept": accept, "deny": deny, "defer": defer, "close": close,
             "settings": settings, "together": together, "every": every, "notes": notes,
             "cache": Cache(), "clamav": Clamav(), "dns": Dns(), "http": Http(), "json": Json(), "log": Log(), "store": Store(),
-            "HttpError": HttpError, "ScanError": ScanError, "StoreError": StoreError,
+            "HttpError": HttpError, "ScanError": ScanError, "StoreError": StoreError, "sleep": sleep,
         }  # fmt: skip
         self.__all__ = tuple(self.names)
         vars(self).update(self.names)

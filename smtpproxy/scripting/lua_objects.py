@@ -24,7 +24,7 @@ LAZY = "lazy"
 
 _NONE: frozenset[str] = frozenset()
 OURS: Mapping[type, Names] = {
-    Verdict: {"read": frozenset({"kind", "code", "enhanced", "text", "relay", "rule", "line"})},
+    Verdict: {"read": frozenset({"kind", "code", "enhanced", "text", "relay", "rule", "hook", "line"})},
     Reply: {"read": frozenset({"code", "enhanced", "lines", "text", "positive", "permanent", "transient"})},
 }
 

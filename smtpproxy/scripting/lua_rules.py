@@ -13,6 +13,7 @@ from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
 from smtpproxy.scripting.doors.log import Log
+from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store
 from smtpproxy.scripting.facade import Timer, interval_seconds
 from smtpproxy.scripting.instance import Instance, check_hook
@@ -25,8 +26,8 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "log": ("debug", "info", "warning", "error"),
     "cache": ("get", "set"),
     "cache.shared": ("get", "set"),
-    "store": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release"),
-    "store.shared": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release"),
+    "store": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release", "take"),
+    "store.shared": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release", "take"),
     "clamav": ("scan", "ping", "version"),
     "http": ("get", "post_json"),
     "json": ("encode", "decode"),
@@ -55,7 +56,7 @@ def doors() -> Mapping[str, Any]:
 
 def operations() -> Mapping[str, Callable[..., Any]]:
     """What can be asked, by dotted name: each may block, the running call says through what."""
-    found: dict[str, Callable[..., Any]] = {}
+    found: dict[str, Callable[..., Any]] = {"sleep": sleep}
     for name, door in doors().items():
         for question in DOORS[name]:
             path = f"{name}.{question}"

@@ -218,6 +218,7 @@ def _answered(chains: Chains, call: Call, entry: Entry, verdict: Any, *, late: b
     if verdict.kind not in entry.hook.verdicts:
         raise Nonsense(f"{entry.hook.name} may not answer {verdict.kind}()")
     verdict.rule = entry.rule.name
+    verdict.hook = entry.hook.name
     if verdict.kind == "accept" or not chains.on_deny or entry.hook.name == "on_deny":
         return verdict
     overruled = decide(chains, chains.on_deny, call, call.client, call.mail, verdict)

@@ -50,6 +50,8 @@ def _client(client: Client) -> Client:
     frozen = copy.copy(client)
     if not client.name_known:
         frozen._name = None  # looking on asks nothing of the world
+    early = client.spoke_early
+    frozen._ahead = lambda: early
     frozen._notes = _notes(client._notes)
     frozen._results = _results(client._results)
     frozen.forwarded = dict(client.forwarded)

@@ -16,9 +16,9 @@ _TEXT_LIMIT = 450
 
 
 class Verdict:
-    """One answer. `rule` is set when the answer is taken, `line` and `path` are where it was made."""
+    """One answer. `rule` and `hook` are set when the answer is taken, `line` and `path` are where it was made."""
 
-    __slots__ = ("code", "enhanced", "hang_up", "kind", "line", "path", "relay", "rule", "text")
+    __slots__ = ("code", "enhanced", "hang_up", "hook", "kind", "line", "path", "relay", "rule", "text")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Verdict:
         self.relay = relay
         self.hang_up = hang_up
         self.rule = ""
+        self.hook = ""
         self.line = frame.f_lineno if frame is not None else 0
         self.path = frame.f_code.co_filename if frame is not None else ""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gevent
+
 from smtpproxy.config import schema
 from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
 from smtpproxy.config.values import Target
@@ -47,6 +49,7 @@ def doors(config: Config, resolver: Resolver, log: LogLine) -> dict[str, Any]:
         "dns": resolver,
         "log": log,
         "cache": Kept(),
+        "sleep": gevent.sleep,
         "store": store(config),
         "clamav": clamav(config.scanner.clamav),
         "http": HttpClient(lambda name: addresses(resolver, name), config.scripts.http_allow),

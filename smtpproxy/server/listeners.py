@@ -99,7 +99,7 @@ class Listener:
             connection.write(bytes(TOO_MANY))
             connection.finish()
             return
-        client = Client(services.new_id(), address, peer[1], entrance.facts, _lookup(services))
+        client = Client(services.new_id(), address, peer[1], entrance.facts, _lookup(services), connection.ahead)
         client.trusted = address in services.relaying.networks
         session = Session(connection, client, entrance, services)
         session.call.abandoned = lambda: self._abandoned(session, services)

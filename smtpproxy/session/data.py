@@ -173,6 +173,8 @@ def _tell(session: Session, transaction: Transaction, via: str, size: int, reply
     try:
         if reply.positive:
             session.errors = 0
+            session.client.mails += 1
+            session.client.octets += size
             session.watch("watch_message", transaction.mail)
         else:
             session.watch("watch_refused", session.client, transaction.mail, reply)

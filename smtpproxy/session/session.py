@@ -184,6 +184,7 @@ class Session:
 
     def _count_error(self, reply: Reply) -> None:
         self.errors += 1
+        self.client.errors += 1
         if reply.code == 421:
             self.closing = True
         elif 0 < self.services.limits.errors < self.errors or 0 < self.services.limits.unknown_commands < self.unknown:
@@ -238,6 +239,8 @@ class Session:
         return reply
 
     def _note_refusal(self, refusal: Refusal, by: str) -> None:
+        if refusal.to:
+            self.client.recipients_refused += 1
         transaction = self.transaction
         mail: Mail | None = transaction.mail if transaction is not None else None
         client = self.client

@@ -11,8 +11,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 FOREVER: Final = math.inf
 SLICES: Final = 60
@@ -28,6 +28,19 @@ _INTEGERS: Final = range(-(1 << 63), 1 << 63)
 
 class StoreError(Exception):
     """The store cannot answer: its file cannot be opened, written or locked, its server cannot be reached, it is full."""
+
+
+class Claim(NamedTuple):
+    """Room that is asked for, in a window or in a set, of which `limit` is all there is (0: there is no end of it).
+
+    `by` is how often something happened within `seconds`: 0 only asks whether there is room for one, a negative number
+    gives room back. Or it is the name of who takes a place in a set, for so long.
+    """
+
+    key: str
+    limit: int
+    seconds: float
+    by: int | str = 1
 
 
 class Store(Protocol):
@@ -62,6 +75,9 @@ class Store(Protocol):
 
     def hits(self, key: str, window: float) -> int:
         """How often it happened within the last `window` seconds."""
+
+    def take(self, claims: Sequence[Claim]) -> int | None:
+        """Count all of the claims, or none; the number (from 0) of the first that has no room, None when all have."""
 
     def lease(self, key: str, holder: str, seconds: float) -> bool:
         """Take or renew a lease for so long; False while somebody else has it."""

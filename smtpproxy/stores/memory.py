@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from smtpproxy.stores.base import FOREVER, SLICES, StoreError, decode, encode, encode_key, whole
+from smtpproxy.stores.base import FOREVER, SLICES, Claim, StoreError, decode, encode, encode_key, whole
 
 LIMIT: Final = 1_000_000
 """Things that are kept at one time. What would be forgotten first makes room for what is new."""
@@ -100,6 +100,23 @@ class MemoryStore:
         now = self._clock()
         slices = self._keys.get((_HIT, encode_key(f"{key}\n{window:g}")), {})
         return sum(int(item.value) for item in slices.values() if item.expires > now)
+
+    def take(self, claims: Sequence[Claim]) -> int | None:
+        for number, claim in enumerate(claims):
+            if 0 < claim.limit < self._needed(claim):
+                return number
+        for key, _, seconds, by in claims:
+            if isinstance(by, str):
+                self.add(key, by, seconds)
+            elif by:
+                self.hit(key, seconds, by)
+        return None
+
+    def _needed(self, claim: Claim) -> int:
+        """How much room there must be for a claim, with what is taken already."""
+        if isinstance(claim.by, str):
+            return len(set(self.members(claim.key)) | {claim.by})
+        return self.hits(claim.key, claim.seconds) + max(claim.by, 1) if claim.by >= 0 else 0
 
     def lease(self, key: str, holder: str, seconds: float) -> bool:
         name, who = encode_key(key), encode_key(holder)

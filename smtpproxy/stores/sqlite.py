@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
@@ -18,7 +18,7 @@ from gevent.event import AsyncResult
 from gevent.monkey import get_original
 
 from smtpproxy.stores import sqlite_work as work
-from smtpproxy.stores.base import FOREVER, StoreError, encode, encode_key, whole
+from smtpproxy.stores.base import FOREVER, Claim, StoreError, encode, encode_key, whole
 
 BATCH: Final = 100
 """Questions of one transaction: other processes wait for the lock that long, and so many greenlets go on in one turn."""
@@ -96,6 +96,10 @@ class SqliteStore:
 
     def hits(self, key: str, window: float) -> int:
         return int(self._ask(work.hits, encode_key(f"{key}\n{window:g}")))
+
+    def take(self, claims: Sequence[Claim]) -> int | None:
+        found: int | None = self._ask(work.take, [work.wanted(claim) for claim in claims])
+        return found
 
     def lease(self, key: str, holder: str, seconds: float) -> bool:
         return bool(self._ask(work.lease, encode_key(key), encode_key(holder), seconds))

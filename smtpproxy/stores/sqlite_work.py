@@ -7,10 +7,10 @@ infinite `expires`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
-from smtpproxy.stores.base import SLICES, decode, decode_key
+from smtpproxy.stores.base import SLICES, Claim, decode, decode_key, encode_key, whole
 
 Work = Callable[..., Any]
 """work(connection, now, *arguments)"""
@@ -36,6 +36,7 @@ ON CONFLICT DO UPDATE SET
 WHERE expires <= :now OR typeof(value) = 'integer'
 RETURNING value
 """
+_OTHERS: Final = "SELECT count(*) FROM items WHERE kind = ? AND key = ? AND part <> ? AND expires > ?"
 _HIT_ONE: Final = """
 INSERT INTO items VALUES (2, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value
 """
@@ -113,6 +114,42 @@ def hit(connection: sqlite3.Connection, now: float, key: bytes, window: float, b
 def hits(connection: sqlite3.Connection, now: float, key: bytes) -> int:
     found = connection.execute("SELECT sum(value) FROM items WHERE kind = ? AND key = ? AND expires > ?", (_HIT, key, now))
     return int(found.fetchone()[0] or 0)
+
+
+class Wanted(NamedTuple):
+    """A claim as it is looked for; `member` is None for a window."""
+
+    key: bytes
+    limit: int
+    seconds: float
+    by: int
+    member: bytes | None
+
+
+def wanted(claim: Claim) -> Wanted:
+    """Raises TypeError and ValueError for a claim that cannot be kept."""
+    if isinstance(claim.by, str):
+        return Wanted(encode_key(claim.key), claim.limit, claim.seconds, 1, encode_key(claim.by))
+    return Wanted(encode_key(f"{claim.key}\n{claim.seconds:g}"), claim.limit, claim.seconds, whole(claim.by), None)
+
+
+def take(connection: sqlite3.Connection, now: float, claims: Sequence[Wanted]) -> int | None:
+    for number, claim in enumerate(claims):
+        if 0 < claim.limit < _needed(connection, now, claim):
+            return number
+    for key, _, seconds, by, member in claims:
+        if member is not None:
+            add(connection, now, key, member, seconds)
+        elif by:
+            hit(connection, now, key, seconds, by)
+    return None
+
+
+def _needed(connection: sqlite3.Connection, now: float, claim: Wanted) -> int:
+    if claim.member is not None:
+        found = connection.execute(_OTHERS, (_MEMBER, claim.key, claim.member, now))
+        return int(found.fetchone()[0]) + 1
+    return hits(connection, now, claim.key) + max(claim.by, 1) if claim.by >= 0 else 0
 
 
 def lease(connection: sqlite3.Connection, now: float, key: bytes, holder: bytes, seconds: float) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import gevent
 from gevent import getcurrent
 
 from smtpproxy.config.schema import Limits, Relaying
@@ -71,7 +72,7 @@ class Front:
         self._resolver = resolver or Zone({})
         self._doors: dict[str, Any] = {
             "dns": self._resolver, "log": self._log, "store": MemoryStore(), "cache": Kept(), "http": FakeHttp(http or {}),
-            **(doors or {}),
+            "sleep": gevent.sleep, **(doors or {}),
         }  # fmt: skip
         self._rules = self._load(folder, rules or {}, settings or {})
         limits = limits or Limits()
@@ -144,8 +145,9 @@ class Front:
         limits = self.services.limits
         connection = Connection(sock, limits.timeouts.command, limits.line_length)
         client = Client(
-            self.services.new_id(), peer[0], peer[1], self._entrance.facts, lambda address: reverse_name(self._resolver, address)
-        )
+            self.services.new_id(), peer[0], peer[1], self._entrance.facts,
+            lambda address: reverse_name(self._resolver, address), connection.ahead,
+        )  # fmt: skip
         client.trusted = peer[0] in self.services.relaying.networks
         session = Session(connection, client, self._entrance, self.services)
         self.sessions.add(session)

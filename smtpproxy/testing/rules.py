@@ -89,7 +89,8 @@ def run_rule(
     see it. `arguments` gives what else a hook is called with: name, login, offer, verb, argument, verdict, reply.
     `viruses` are what clamav finds, by the octets: {b"EVIL": "Test.Evil"}; without them no scanner can be reached.
     `http` answers by address: a text, a value for JSON, a status, a Response, an exception to raise. Give `store` and
-    `cache` to look into them, or to keep them from call to call; `clock` is theirs.
+    `cache` to look into them, or to keep them from call to call; `clock` is theirs, and sleep() advances it instead of
+    waiting.
     A rule that comes with smtpproxy is `smtpproxy.scripting.bundled.FOLDER / "access.py"`.
     Raises RuleBroken when the rule does not load, LookupError when it has no such hook.
     """
@@ -101,6 +102,7 @@ def run_rule(
         "http": FakeHttp(http or {}) if isinstance(http, Mapping | None) else http,
         "store": MemoryStore(now) if store is None else store,
         "cache": Kept(now) if cache is None else cache,
+        "sleep": getattr(now, "advance", lambda seconds: None),
         "clamav": FakeScanner(viruses),
     }
     facts = fabricate(doors["dns"], hook, client or {}, sender, recipients, message)
@@ -160,7 +162,10 @@ def fabricate(
 def _client(resolver: Resolver, attributes: Mapping[str, Any]) -> Client:
     given = {"address": "192.0.2.1", "port": 4711, "helo": "client.example", "esmtp": True, **attributes}
     listener = ListenerFacts(LISTENER, "127.0.0.1", 25, "mx.example.com")
-    client = Client("test", given.pop("address"), given.pop("port"), listener, lambda it: reverse_name(resolver, it))
+    early = given.pop("spoke_early", False)
+    client = Client(
+        "test", given.pop("address"), given.pop("port"), listener, lambda it: reverse_name(resolver, it), lambda: early
+    )
     identity = {name: given.pop(name) for name in ("name", "helo", "login", "esmtp") if name in given}
     client.take_identity(**identity)
     for name, value in given.items():

@@ -24,6 +24,13 @@ def client_of(lookup: Names | None = None, address: str = "192.0.2.1") -> Client
     return Client("S1", address, 4321, ListenerFacts("mx", "192.0.2.25", 25, "mx.example.com"), lookup)
 
 
+def test_another_identity_begins_without_errors() -> None:
+    client = client_of()
+    client.errors, client.recipients_refused, client.mails = 3, 2, 1
+    client.take_identity(address="192.0.2.2")
+    assert (client.errors, client.recipients_refused, client.mails) == (0, 0, 1)
+
+
 def test_the_name_is_looked_up_when_somebody_asks_and_once() -> None:
     lookup = Names(**{"192.0.2.1": "client.example"})
     client = client_of(lookup)

@@ -55,6 +55,19 @@ def test_lines_come_one_by_one_however_they_were_sent(pair: Pair) -> None:
     assert connection.read_line() == b"three"
 
 
+def test_whether_the_peer_is_ahead_of_us(pair: Pair) -> None:
+    connection, peer = pair
+    assert not connection.ahead()
+    peer.sendall(b"one\r\ntwo\r\n")
+    until(connection.ahead)
+    connection.read_line()
+    assert connection.ahead()  # read, but not used
+    connection.read_line()
+    assert not connection.ahead()
+    peer.close()
+    assert not connection.ahead()
+
+
 def test_what_stands_behind_a_line_is_taken_for_the_message(pair: Pair) -> None:
     connection, peer = pair
     peer.sendall(b"DATA\r\nSubject: x\r\n")

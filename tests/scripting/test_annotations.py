@@ -18,7 +18,9 @@ def test_every_hook_is_there() -> None:
 
 def test_every_question_is_there() -> None:
     assert [question for questions in DOORS.values() for question in questions if f"---@field {question} fun(" not in TEXT] == []
-    assert set(operations()) == {f"{path}.{question}" for path, questions in DOORS.items() for question in questions}
+    questions = {f"{path}.{question}" for path, questions in DOORS.items() for question in questions}
+    assert set(operations()) == questions | {"sleep"}
+    assert "\nfunction sleep(seconds) end\n" in TEXT
 
 
 def test_every_name_of_every_object_is_there() -> None:

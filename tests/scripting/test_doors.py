@@ -210,6 +210,33 @@ def test_notes_are_the_workers(answer: Any, scripts: Any, language: str) -> None
 
 
 @LANGUAGES
+class TestSleep:
+    def test_waits_and_keeps_nobody_waiting(self, answer: Any, scripts: Any, language: str) -> None:
+        slept: list[float] = []
+        scripts.doors["sleep"] = slept.append
+        assert answer(language, "1", "sleep(1.5) sleep('500ms')".replace(") ", ")\n")) == "1"
+        assert slept == [1.5, 0.5]
+        assert any("sleep 1.5 s" in line for line in story(scripts.call.trace))
+
+    def test_longer_than_the_call_may_take_is_refused_at_once(self, answer: Any, scripts: Any, language: str) -> None:
+        scripts.doors["sleep"] = lambda seconds: None
+        answer(language, "1", "sleep(6)")
+        (failed,) = scripts.logged("rule_failed")
+        assert "this call has 4.9 s left; [rule.NAME] wall gives it its time" in failed["error"]
+
+
+@LANGUAGES
+def test_room_is_taken_in_several_places_or_in_none(answer: Any, scripts: Any, language: str) -> None:
+    claims = "[('a', 2, '1h'), ['b', 1, '1d', 'me']]" if language == "py" else "{{'a', 2, '1h'}, {'b', 1, '1d', 'me'}}"
+    found = "store.take(CLAIMS) is None" if language == "py" else "store.take(CLAIMS) == nil"
+    assert answer(language, found.replace("CLAIMS", claims)).lower() == "true"
+    scripts.doors["store"].add("rule/a/b", "you")
+    key = "[0]" if language == "py" else "[1]"
+    assert answer(language, f"store.take({claims}){key}") == "b"
+    assert scripts.doors["store"].hits("rule/a/a", 3600) == 1
+
+
+@LANGUAGES
 def test_question_answer_and_time_stand_in_the_trace(answer: Any, scripts: Any, language: str) -> None:
     answer(language, f"http.get('{URL}').status", "store.increment('n')\ncache.get('k')")
     told = "\n".join(story(scripts.call.trace))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import gevent
 import pytest
@@ -448,3 +449,51 @@ def test_an_idle_client_is_told_at_once_that_the_server_stops(front: Begin) -> N
     session.stop()
     assert client.reply().startswith("421 4.3.2")
     assert client.closed()
+
+
+# -- what rules know of the session --------------------------------------------------------------------------------------
+
+COUNTERS = """
+from smtpproxy.script import log
+
+def on_disconnect(client):
+    log.info("counted", errors=client.errors, refused=client.recipients_refused, mails=client.mails, octets=client.octets)
+"""
+
+
+def test_a_client_is_counted(front: Begin) -> None:
+    service = front(COUNTERS)
+    with service.begun() as client:
+        client.send("RCPT TO:<a@elsewhere.example>")
+        client.message(MESSAGE)
+        client.send("RCPT TO:<b@example.com>")
+        client.send("QUIT")
+    (record,) = until(lambda: service.logged("rule"))
+    assert {name: record[name] for name in ("errors", "refused", "mails", "octets")} == {
+        "errors": 2, "refused": 1, "mails": 1, "octets": len(MESSAGE)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("said", [b"EHLO client.example\r\n", b""])
+def test_who_speaks_before_the_greeting_is_known(front: Begin, said: bytes) -> None:
+    rule = """
+        from smtpproxy.script import deny, sleep
+        def on_connect(client):
+            sleep("200ms")
+            if client.spoke_early:
+                return deny("too soon", code=554)
+    """
+    client = FakeClient(front(dedent(rule)).port)
+    client.raw(said)
+    assert client.reply().code == (554 if said else 220)
+
+
+@pytest.mark.parametrize(("said", "early"), [(["DATA", "NOOP"], True), (["DATA"], False)])
+def test_who_does_not_wait_for_the_go_ahead_is_known(front: Begin, said: list[str], early: bool) -> None:
+    rule = "from smtpproxy.script import log\ndef on_data(mail): log.info('data', early=mail.client.spoke_early)\n"
+    service = front(rule)
+    client = service.client()
+    client.pipeline([*ENVELOPE])
+    client.raw("".join(f"{line}\r\n" for line in said).encode())
+    client.expect("354")
+    assert service.logged("rule")[0]["early"] is early

@@ -7,7 +7,7 @@ from typing import Any
 import gevent
 import pytest
 
-from smtpproxy.stores.base import Store
+from smtpproxy.stores.base import Claim, Store
 from smtpproxy.testing.waiting import FixedClock
 
 
@@ -125,6 +125,52 @@ class TestWindows:
     def test_of_other_lengths_are_others(self, store: Store) -> None:
         store.hit("k", 60)
         assert store.hits("k", 3600) == 0
+
+
+class TestClaims:
+    def test_all_are_counted_or_none(self, store: Store) -> None:
+        claims = [Claim("a", 3, 60), Claim("a", 10, 3600, 2), Claim("b", 2, 60)]
+        assert [store.take(claims), store.take(claims), store.take(claims)] == [None, None, 2]
+        assert (store.hits("a", 60), store.hits("a", 3600), store.hits("b", 60)) == (2, 4, 2)
+
+    def test_several_at_once_need_room_for_all(self, store: Store) -> None:
+        assert store.take([Claim("k", 10, 60, 8)]) is None
+        assert store.take([Claim("k", 10, 60, 3)]) == 0
+        assert store.take([Claim("k", 10, 60, 2)]) is None
+
+    def test_zero_asks_whether_there_is_room_for_one(self, store: Store) -> None:
+        assert [store.take([Claim("k", 1, 60, 0)]), store.take([Claim("k", 1, 60, 0)])] == [None, None]
+        store.hit("k", 60)
+        assert store.take([Claim("k", 1, 60, 0)]) == 0
+
+    def test_what_was_given_back_can_be_taken_again(self, store: Store) -> None:
+        store.take([Claim("k", 2, 60, 2)])
+        assert store.take([Claim("k", 2, 60, -1)]) is None
+        assert [store.take([Claim("k", 2, 60)]), store.take([Claim("k", 2, 60)])] == [None, 0]
+
+    def test_no_limit_is_no_limit(self, store: Store) -> None:
+        assert store.take([Claim("k", 0, 60, 1000)]) is None
+        assert store.hits("k", 60) == 1000
+
+    def test_there_is_room_again_when_the_window_has_moved_on(self, store: Store, clock: FixedClock) -> None:
+        store.take([Claim("k", 1, 60)])
+        assert store.take([Claim("k", 1, 60)]) == 0
+        clock.advance(62)
+        assert store.take([Claim("k", 1, 60)]) is None
+
+    def test_a_name_has_one_place_until_it_leaves_or_its_time_is_over(self, store: Store, clock: FixedClock) -> None:
+        a, b, c = (Claim("k", 2, 60, name) for name in "abc")
+        assert [store.take([a]), store.take([a]), store.take([b]), store.take([c])] == [None, None, None, 0]
+        store.remove("k", "a")
+        assert store.take([c]) is None
+        clock.advance(61)
+        assert store.take([a]) is None
+        assert store.members("k") == ("a",)
+
+    def test_greenlets_do_not_take_the_same_room(self, store: Store) -> None:
+        taken = [gevent.spawn(store.take, [Claim("k", 50, 60), Claim("l", 0, 60)]) for _ in range(200)]
+        gevent.joinall(taken, raise_error=True)
+        assert [it.value for it in taken].count(None) == store.hits("l", 60) == 50
 
 
 class TestSets:

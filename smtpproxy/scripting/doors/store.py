@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from smtpproxy.scripting.doors.base import Door, Seconds, rule_name, running_call, seconds, through
@@ -53,6 +53,19 @@ class Store(Door):
         window = seconds(within, "within")
         return self._ask("hits", key, lambda store, key: store.hits(key, window))
 
+    def take(self, claims: Sequence[Sequence[Any]]) -> Sequence[Any] | None:
+        """Ask for room in several places at once: all of it is taken, or none; what has no room is given back, None if all has.
+
+        A claim is (key, limit, within), or (key, limit, within, by). `by` is a number that is counted in a sliding window,
+        as hit() does: 0 only asks whether there is room for one, a negative number gives back. Or it is a name that takes
+        a place in a set, as add() does, until remove() or for as long as `within` says. A limit of 0 is none.
+        """
+        wanted = [_claim(*claim) for claim in claims]
+        words = " ".join(["store.take", *(claim.key for claim in wanted)])
+        placed = [claim._replace(key=self._place(claim.key)) for claim in wanted]
+        number = through("store", words, lambda store: store.take(placed))
+        return None if number is None else claims[number]
+
     def add(self, key: str, member: object, expires: Seconds | None = None) -> bool:
         """Put a member into a set, or renew its expiry; whether it was new."""
         until = seconds(expires)
@@ -82,9 +95,18 @@ class Store(Door):
     def _ask(self, question: str, key: str, ask: Callable[[base.Store, str], T], member: object = None) -> T:
         if not isinstance(key, str):
             raise TypeError(f"a key of the store is text, no {type(key).__name__}; use str(...)")
-        place = f"shared/{key}" if self._shared else f"rule/{rule_name(running_call('store'))}/{key}"
+        place = self._place(key)
         words = f"store.{question} {key}" if member is None else f"store.{question} {key} {member}"
         return through("store", words, lambda store: ask(store, place))
+
+    def _place(self, key: str) -> str:
+        return f"shared/{key}" if self._shared else f"rule/{rule_name(running_call('store'))}/{key}"
+
+
+def _claim(key: str, limit: int, within: Seconds, by: int | str = 1) -> base.Claim:
+    if not isinstance(key, str):
+        raise TypeError(f"a key of the store is text, no {type(key).__name__}; use str(...)")
+    return base.Claim(key, base.whole(limit), seconds(within, "within"), by if isinstance(by, str) else base.whole(by))
 
 
 def holder() -> str:

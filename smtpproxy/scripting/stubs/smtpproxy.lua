@@ -4,17 +4,22 @@
 ---Who is at the other end, as far as we know by now.
 ---@class Client
 ---@field address string
+---@field errors integer
 ---@field esmtp boolean
 ---@field forwarded table<string, string>
 ---@field helo string
 ---@field id string
 ---@field listener Listener
 ---@field login string|nil
+---@field mails integer
 ---@field name string|nil
 ---@field notes Notes
+---@field octets integer
 ---@field port integer
+---@field recipients_refused integer
 ---@field relay boolean
 ---@field results Results
+---@field spoke_early boolean
 ---@field tls any
 ---@field trusted boolean
 
@@ -180,10 +185,11 @@
 ---@field text string
 ---@field url string
 
----One answer. `rule` is set when the answer is taken, `line` and `path` are where it was made.
+---One answer. `rule` and `hook` are set when the answer is taken, `line` and `path` are where it was made.
 ---@class Verdict
 ---@field code integer
 ---@field enhanced string
+---@field hook any
 ---@field kind string
 ---@field line any
 ---@field relay boolean
@@ -232,6 +238,10 @@ function together(...) end
 ---@param f fun()
 ---@param options? { once?: boolean }
 function every(interval, f, options) end
+
+---Wait, and keep nobody else waiting. An error when the call's time ([rule.NAME] wall) would not be enough.
+---@param seconds number|string
+function sleep(seconds) end
 
 ---This ends the hook's chain: nothing more is asked. With `relay` the client may relay, too.
 ---@param text? string
@@ -299,6 +309,7 @@ cache = nil
 ---@field members fun(key: string): string[] All members of a set, sorted.
 ---@field lease fun(key: string, length: string|number): boolean Be the only process that has this, for so long; False while another one has it.
 ---@field release fun(key: string): boolean Give a lease back; whether this process had it.
+---@field take fun(claims: any[][]): any[]|nil Ask for room in several places at once: all of it is taken, or none; what has no room is given back, None if all has.
 ---@type StoreDoor
 store = nil
 

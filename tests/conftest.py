@@ -40,6 +40,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The published test vectors, which are not part of the project: beside the checkout, or where SMTPPROXY_SHARED says."""
+    folder = Path(os.environ.get("SMTPPROXY_SHARED") or Path(__file__).parents[2] / "shared") / "vectors"
+    if not folder.is_dir():
+        pytest.fail(f"there is no folder {folder}: SMTPPROXY_SHARED names the one that holds vectors/", pytrace=False)
+    return folder
+
+
 class Proof:
     """How long a proof runs: shortened, unless SMTPPROXY_PROVE is set (`make prove`)."""
 

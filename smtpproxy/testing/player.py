@@ -31,8 +31,8 @@ class Player:
         self._commands = 0
         self._lines = 0
 
-    def play(self) -> None:
-        """Raises Differs with the transcript at the first turn that is not as it should be."""
+    def play(self) -> int:
+        """The number of turns that went as they should; raises Differs with the transcript at the first that did not."""
         steps = {
             "C": self._says, "S": self._answers, "U": self._upstream_got, "M": self._message_has, "L": self._logged,
         }  # fmt: skip
@@ -41,6 +41,7 @@ class Player:
                 steps[who](list(turns))
         finally:
             self._client.close()
+        return len(self._dialogue.turns)
 
     def _says(self, turns: list[Turn]) -> None:
         self._transcript += [str(turn)[:200] for turn in turns]
@@ -123,7 +124,7 @@ class Player:
 
     def _until(self, turn: Turn, condition: Callable[[], object]) -> None:
         try:
-            until(condition, 5.0)
+            until(condition)
         except AssertionError:
             got = "\n".join(self._upstream.commands) if self._upstream else ""
             self._differs(turn, f"{got}\n{self._log()[-2000:]}")

@@ -85,7 +85,7 @@ class FakeUpstream:
         """Every command line of every conversation, in the order they came within each."""
         return [line for conversation in self.conversations for line in conversation.commands]
 
-    def wait_for(self, condition: Callable[[FakeUpstream], Any], within: float = 5.0) -> Any:
+    def wait_for(self, condition: Callable[[FakeUpstream], Any], within: float = 10.0) -> Any:
         """Wait until something is true of this upstream. Raises AssertionError after `within` seconds."""
         return until(lambda: condition(self), within, "at the upstream")
 

@@ -11,7 +11,7 @@ import gevent
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], within: float = 5.0, what: str = "") -> T:
+def until(condition: Callable[[], T], within: float = 10.0, what: str = "") -> T:
     """Ask until the condition is true, and return what it said. Raises AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while not (result := condition()):

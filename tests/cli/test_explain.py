@@ -94,7 +94,7 @@ def why(server: RunningServer, *arguments: str) -> str:
 def server(start: Callable[..., RunningServer], upstream: FakeUpstream) -> RunningServer:
     upstream.on("RCPT", "550 5.1.1 Unknown user", argument="unknown@")
     toml = TOML.format(upstream=upstream.address, trace="sample = 0.0")
-    return start(toml + '[rule.10-why]\nwall = "200ms"\n', {"10-why.py": RULES})
+    return start(toml + '[rule.10-why]\nwall = "1s"\n', {"10-why.py": RULES})
 
 
 def refused(server: RunningServer, recipient: str, sender: str = "a@client.example") -> Any:

@@ -59,10 +59,11 @@ def test_a_reload_that_is_refused_leaves_the_old_configuration(tmp_path: Path, r
     port = serving.port
     edit(folder / "relaying.toml", ("domains = ", "domain = "))
     serving.process.send_signal(signal.SIGHUP)
-    serving.says("reload refused, the old configuration stays:")
-    serving.says('domain: unknown key; did you mean "domains"?')
-    with FakeClient.greeted(port):
-        pass
+    assert "reload refused, the old configuration stays:" in serving.says('domain: unknown key; did you mean "domains"?')
+    with FakeClient.greeted(port) as client:
+        assert client.send("MAIL FROM:<a@client.example>").code == 250
+        assert client.send("RCPT TO:<you@example.net>").startswith("550 5.7.1 ")
+        assert client.send("RCPT TO:<you@example.com>").startswith("451 4.4.1 "), "ours as before, with nobody behind us here"
 
 
 def test_sink_keeps_the_last_messages_only(run: Callable[..., Any]) -> None:

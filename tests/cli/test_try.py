@@ -91,9 +91,9 @@ def test_it_ends_with_its_upstream(trying: Any, number: int) -> None:
 
 
 def test_the_upstream_ends_however_it_ends(trying: Any) -> None:
-    offspring = trying.offspring
-    trying.end(signal.SIGKILL)
-    until(lambda: not any(child.exists() for child in offspring), what="the end of the upstream")
+    (upstream,) = trying.offspring
+    assert trying.end(signal.SIGKILL) == -signal.SIGKILL
+    assert until(lambda: not upstream.exists(), what="the end of the upstream")
 
 
 def test_a_port_that_is_taken(trying: Any, run: Callable[..., Any]) -> None:

@@ -86,4 +86,5 @@ def test_dialogue(dialogue: Dialogue, stages: Stages) -> None:
     if upstream is not None:
         upstream.reset()
         order(upstream, dialogue.blocks["upstream"])
-    Player(dialogue, server.port, upstream, lambda: server.log).play()
+    played = Player(dialogue, server.port, upstream, lambda: server.log).play()
+    assert played == len(dialogue.turns) > 0

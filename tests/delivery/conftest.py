@@ -11,7 +11,7 @@ from smtpproxy.net.connection import connect
 from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.testing.waiting import FixedClock
 
-SHORT = Timeouts(connect=1.0, greeting=1.0, mail=1.0, data=0.5, block=0.5, final=0.5)
+USUAL = Timeouts(connect=5.0, greeting=5.0, mail=5.0, data=5.0, block=5.0, final=5.0)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def to(clock: FixedClock) -> Callable[..., Upstream]:
     def make(server: FakeUpstream | int, limit: int = 0) -> Upstream:
         lmtp = isinstance(server, FakeUpstream) and server.lmtp
         port = server.port if isinstance(server, FakeUpstream) else server
-        return Upstream(Target("lmtp" if lmtp else "smtp", "127.0.0.1", port), SHORT, "mx.example.com", clock, limit)
+        return Upstream(Target("lmtp" if lmtp else "smtp", "127.0.0.1", port), USUAL, "mx.example.com", clock, limit)
 
     return make
 
@@ -37,7 +37,7 @@ def dial() -> Iterator[Callable[[FakeUpstream], SmtpClient]]:
     clients = []
 
     def dialled(server: FakeUpstream) -> SmtpClient:
-        client = SmtpClient(connect(("127.0.0.1", server.port), 5.0), SHORT, server.lmtp)
+        client = SmtpClient(connect(("127.0.0.1", server.port), 5.0), USUAL, server.lmtp)
         clients.append(client)
         return client
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 
+import gevent
 import pytest
 
-from smtpproxy.delivery.smtp import SmtpClient, UpstreamLost
+from smtpproxy.delivery.smtp import SmtpClient, Timeouts, UpstreamLost
 from smtpproxy.testing.acts import DROP, HANG
 from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.wire.reply import Reply
 
 Dial = Callable[[FakeUpstream], SmtpClient]
+SHORT = Timeouts(connect=0.2, greeting=0.2, mail=0.2, data=0.2, block=0.2, final=0.2)
 
 
 def envelope(smtp: SmtpClient) -> None:
@@ -94,6 +96,7 @@ def test_an_upstream_that_is_lost_says_in_which_phase(upstream: FakeUpstream, di
         if name == phase:
             break
         step(smtp)
+    smtp.timeouts = SHORT
     failure = lost(lambda: step(smtp))
     assert failure.phase == {"dot": "end of data"}.get(phase, phase)
     assert failure.silent is (act is HANG)
@@ -112,6 +115,7 @@ def test_a_server_that_stops_reading_the_message(smtp: SmtpClient, upstream: Fak
     upstream.on("body", hold := Hold())
     envelope(smtp)
     smtp.data()
+    smtp.timeouts = SHORT
     assert lost(lambda: smtp.body([b"x" * 65536] * 200)).phase == "message"
     hold.release()
 
@@ -222,5 +226,8 @@ def test_quit_waits_for_the_answer_and_never_raises(smtp: SmtpClient, upstream: 
 
 def test_leaving_does_not_wait(smtp: SmtpClient, upstream: FakeUpstream) -> None:
     upstream.on("QUIT", HANG)
+    meanwhile: list[str] = []
+    gevent.spawn(meanwhile.append, "another ran")
     smtp.leave()
-    upstream.wait_for(lambda it: it.commands[-1] == "QUIT")
+    assert meanwhile == []
+    assert upstream.wait_for(lambda it: it.commands[-1] == "QUIT")

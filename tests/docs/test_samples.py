@@ -14,6 +14,7 @@ import pytest
 
 from smtpproxy.cli.main import COMMANDS
 from smtpproxy.config.load import load
+from smtpproxy.config.problem import ConfigErrors, Problem
 from smtpproxy.dns.zone import Zone
 from smtpproxy.scripting.hooks import HOOKS
 from smtpproxy.scripting.loader import Rules
@@ -76,13 +77,25 @@ def instance(text: str, folder: Path) -> Any:
     return load(file)
 
 
+def mistakes(text: str, folder: Path) -> tuple[Problem, ...]:
+    try:
+        instance(text, folder)
+    except ConfigErrors as errors:
+        return errors.problems
+    return ()
+
+
+def run(rule: Path, hook: str, **facts: Any) -> tuple[Outcome, list[dict[str, Any]]]:
+    """What became of a hook, and how the rule failed if it did."""
+    usual = {"message": MESSAGE, "viruses": {}, "zone": ZONE, "client": {"address": "192.0.2.7"}, "reply": "550 5.1.1 No"}
+    outcome = run_rule(rule, hook, **usual | facts)
+    return outcome, [fields for event, fields in outcome.logged if event == "rule_failed"]
+
+
 def ask(rule: Path, hook: str, **facts: Any) -> Outcome:
     """Run a hook; a rule that fails fails the test."""
-    usual = {"message": MESSAGE, "viruses": {}, "zone": ZONE, "client": {"address": "192.0.2.7"}, "reply": "550 5.1.1 No"}
-    facts = {**usual, **facts}
-    outcome = run_rule(rule, hook, **facts)
-    failed = [fields for event, fields in outcome.logged if event == "rule_failed"]
-    assert not failed, failed
+    outcome, failed = run(rule, hook, **facts)
+    assert failed == []
     return outcome
 
 
@@ -110,9 +123,8 @@ def test_every_hook_of_a_sample_runs(sample: Sample, tmp_path: Path) -> None:
     write(sample.page, tmp_path)
     rule = tmp_path / sample.file
     hooks = [hook for hook in HOOKS if re.search(rf"^(def|function) {hook}\(", sample.text, re.MULTILINE)]
-    for hook in hooks:
-        if hook.startswith("on_") and HOOKS[hook].stage != "lifecycle":
-            ask(rule, hook, recipients=["4711@example.com"])
+    asked = [hook for hook in hooks if hook.startswith("on_") and HOOKS[hook].stage != "lifecycle"]
+    assert {hook: run(rule, hook, recipients=["4711@example.com"])[1] for hook in asked} == {hook: [] for hook in asked}
 
 
 @pytest.mark.parametrize("sample", TESTS, ids=name)
@@ -186,7 +198,7 @@ def test_a_failure_that_the_manual_shows(manual: Path) -> None:
 
 @pytest.mark.parametrize("sample", TOML, ids=name)
 def test_configurations_can_be_read(sample: Sample, tmp_path: Path) -> None:
-    instance(sample.text, tmp_path)
+    assert mistakes(sample.text, tmp_path) == ()
 
 
 def commands() -> Iterator[tuple[str, str]]:

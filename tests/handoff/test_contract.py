@@ -297,7 +297,8 @@ def test_giving_up_abandons(front: Begin, command: str) -> None:
     out, store = live(), durable()
     client = front(out, store).begun((*ENVELOPE, "RCPT TO:<keep@example.com>"))
     client.send(command)
-    until(lambda: "store: abandon" in store.journal and "out: abandon" in out.journal)
+    assert until(lambda: "store: abandon" in store.journal and "out: abandon" in out.journal)
+    assert (out.delivered, store.delivered, store.held) == ([], [], [])
 
 
 def test_hanging_up_abandons_and_closes(front: Begin) -> None:

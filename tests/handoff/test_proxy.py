@@ -21,7 +21,7 @@ from smtpproxy.testing.upstream import KEYWORDS, FakeUpstream
 from smtpproxy.testing.waiting import FixedClock, until
 
 USUAL = Timeouts(connect=5.0, greeting=5.0, mail=5.0, data=5.0, block=5.0, final=5.0)
-SHORT = Timeouts(connect=0.5, greeting=0.2, mail=0.2, data=0.2, block=0.2, final=0.2)
+SHORT = Timeouts(connect=5.0, greeting=0.5, mail=0.5, data=0.5, block=0.5, final=0.5)
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 XCLIENT = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN"
 XFORWARD = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,26 @@ from smtpproxy.message.edits import Ledger
 from smtpproxy.message.entities import Entities
 from smtpproxy.message.header import HeaderBlock, end_of_header
 
-SHARED = Path(os.environ.get("SMTPPROXY_SHARED", Path(__file__).parents[2].parent / "shared"))
-VECTORS = sorted((SHARED / "vectors" / "mime").glob("msg_*.txt"))
+NAMES = sorted(["msg_12a", *(f"msg_{number:02}" for number in range(1, 48))])
 
-pytestmark = pytest.mark.skipif(not VECTORS, reason="the shared vectors are not here")
-
-
-def test_the_set_is_whole() -> None:
-    assert len(VECTORS) == 48
+Message = tuple[bytes, Ledger]
 
 
-@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["as-stored", "crlf"])
-def test_a_message_is_read_and_given_back(path: Path, line_end: bytes) -> None:
-    message = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", line_end)
+@pytest.fixture(params=[b"\n", b"\r\n"], ids=["as-stored", "crlf"])
+def read(request: pytest.FixtureRequest, vectors: Path, name: str) -> Message:
+    """A message, and what we make of it."""
+    message = (vectors / "mime" / f"{name}.txt").read_bytes().replace(b"\r\n", b"\n").replace(b"\n", request.param)
     end = end_of_header(message)
-    ledger = Ledger(bytes_body(message), HeaderBlock.parse(message if end < 0 else message[:end]))
+    return message, Ledger(bytes_body(message), HeaderBlock.parse(message if end < 0 else message[:end]))
+
+
+def test_the_set_is_whole(vectors: Path) -> None:
+    assert sorted(path.stem for path in (vectors / "mime").glob("msg_*.txt")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_message_is_read_and_given_back(read: Message) -> None:
+    message, ledger = read
     assert all(isinstance(field.value, str) for field in ledger.fields)
     assert b"".join(ledger.render().content()) == message
     added = ledger.add_field("X-Seen", "yes")
@@ -37,12 +40,9 @@ def test_a_message_is_read_and_given_back(path: Path, line_end: bytes) -> None:
 
 
 @pytest.mark.timeout(5)
-@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["as-stored", "crlf"])
-def test_a_message_is_taken_apart_and_left_as_it_is(path: Path, line_end: bytes) -> None:
-    message = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", line_end)
-    end = end_of_header(message)
-    ledger = Ledger(bytes_body(message), HeaderBlock.parse(message if end < 0 else message[:end]))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_message_is_taken_apart_and_left_as_it_is(read: Message) -> None:
+    message, ledger = read
     for entity in Entities(ledger).view():
         assert isinstance(entity.header.filename + entity.header.charset, str)
         assert sum(map(len, entity.content())) <= len(message)

@@ -52,15 +52,17 @@ def test_each_connection_is_handed_over_with_its_address(start: Start) -> None:
 
 
 def test_a_stopped_acceptor_lets_nobody_in_until_it_is_started_again(start: Start) -> None:
-    seen = []
+    seen, elsewhere = [], []
     acceptor, address = start(lambda sock, peer: seen.append(sock.close()))
+    _, another = start(lambda sock, peer: elsewhere.append(sock.close()))
     acceptor.stop()
-    client = socket.create_connection(address)
-    gevent.sleep(0.02)
+    clients = [socket.create_connection(address), socket.create_connection(another)]
+    until(lambda: elsewhere)
     assert not seen
     acceptor.start()
-    until(lambda: seen)
-    client.close()
+    assert until(lambda: seen)
+    for client in clients:
+        client.close()
 
 
 def test_a_closed_acceptor_has_given_its_port_back(start: Start) -> None:
@@ -97,9 +99,9 @@ def test_busy_are_those_that_run() -> None:
     pool, go = GreenletPool(), gevent.event.Event()
     for _ in range(3):
         pool.spawn(go.wait)
-    until(lambda: len(pool.busy) == 3)
+    assert until(lambda: len(pool.busy) == 3)
     go.set()
-    until(lambda: not pool.busy)
+    assert until(lambda: not pool.busy)
 
 
 def test_a_killed_run_ends_quietly_and_the_pool_goes_on() -> None:
@@ -110,7 +112,8 @@ def test_a_killed_run_ends_quietly_and_the_pool_goes_on() -> None:
 
     pool.spawn(leave)
     pool.spawn(ran.append, True)
-    until(lambda: ran)
+    assert until(lambda: ran) == [True]
+    assert not pool.busy
 
 
 OUT_OF_DESCRIPTORS = """
@@ -118,9 +121,17 @@ from gevent import monkey; monkey.patch_all()
 import _socket, os, resource, gevent
 from gevent import socket
 from smtpproxy.net.accept import Acceptor, GreenletPool
+from smtpproxy.testing.waiting import until
+
+class Listening(_socket.socket):
+    tries = []
+
+    def _accept(self):
+        self.tries.append(gevent.get_hub().loop.now())
+        return super()._accept()
 
 served = []
-listening = _socket.socket()
+listening = Listening()
 listening.bind(("127.0.0.1", 0))
 listening.listen(16)
 acceptor = Acceptor(listening, lambda sock, peer: served.append(sock.close()), GreenletPool())
@@ -135,16 +146,12 @@ except OSError:
     pass
 acceptor.start()
 client.connect(listening.getsockname())
-began = os.times()
-gevent.sleep(0.35)
-spent = os.times()
+until(lambda: len(listening.tries) > 3)
 assert not served
-assert spent.user + spent.system - began.user - began.system < 0.1, "it spins"
+assert listening.tries[3] - listening.tries[0] > 0.25, "it spins"
 for hog in hogs:
     os.close(hog)
-with gevent.Timeout(5):
-    while not served:
-        gevent.sleep(0.01)
+until(lambda: served)
 print("served")
 """
 

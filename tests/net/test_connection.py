@@ -7,6 +7,7 @@ import os
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import gevent
 import pytest
@@ -147,15 +148,17 @@ def test_a_peer_that_leaves_in_the_middle_of_a_write(pair: Pair) -> None:
 
 
 def expires_after(connection: Connection, seconds: float) -> float:
+    """How long that took by the loop's clock, which deadlines go by."""
     connection.timeout = seconds
-    began = time.monotonic()
+    loop = gevent.get_hub().loop
+    began = loop.now()
     with pytest.raises(Expired):
         connection.receive()
-    return time.monotonic() - began
+    return float(loop.now() - began)
 
 
 def test_a_wait_is_over_after_its_time(pair: Pair) -> None:
-    assert 0.04 < expires_after(pair[0], 0.05) < 1.0
+    assert 0.049 <= expires_after(pair[0], 0.05) < 10.0
 
 
 def test_a_shorter_deadline_behind_a_longer_one(pair: Pair) -> None:
@@ -163,7 +166,7 @@ def test_a_shorter_deadline_behind_a_longer_one(pair: Pair) -> None:
     connection.timeout = 60.0
     peer.sendall(b"x")
     connection.receive()
-    assert expires_after(connection, 0.05) < 1.0
+    assert expires_after(connection, 0.05) < 30.0
 
 
 def test_a_longer_deadline_behind_a_shorter_one(pair: Pair) -> None:
@@ -171,7 +174,7 @@ def test_a_longer_deadline_behind_a_shorter_one(pair: Pair) -> None:
     connection.timeout = 0.05
     peer.sendall(b"x")
     connection.receive()
-    assert expires_after(connection, 0.2) >= 0.19
+    assert expires_after(connection, 0.2) >= 0.199
 
 
 def test_time_between_waits_does_not_count(pair: Pair) -> None:
@@ -179,9 +182,9 @@ def test_time_between_waits_does_not_count(pair: Pair) -> None:
     connection.timeout = 0.05
     peer.sendall(b"x")
     connection.receive()
-    gevent.sleep(0.1)  # the kept timer goes off while nobody waits
-    gevent.spawn_later(0.02, peer.sendall, b"y")
-    assert connection.receive() == b"y"
+    began = time.monotonic()
+    until(lambda: time.monotonic() > began + 0.06)  # the kept timer goes off while nobody waits
+    assert expires_after(connection, 0.05) >= 0.049
 
 
 def test_an_expired_connection_can_still_be_written_to(pair: Pair) -> None:
@@ -266,9 +269,20 @@ def test_finish_sends_what_is_waiting(pair: Pair) -> None:
     assert read_all(peer) == b"221 Bye\r\n"
 
 
+def open_inodes() -> set[int]:
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.add(os.fstat(int(descriptor)).st_ino)
+    return found
+
+
 def test_many_connections_leave_nothing_behind() -> None:
+    inodes: set[int] = set()
+
     def one() -> None:
         near, far = socket.socketpair()
+        inodes.update(os.fstat(end.fileno()).st_ino for end in (near, far))
         connection = Connection(plain(near), timeout=5.0)
         far.sendall(b"NOOP\r\n")
         connection.read_line()
@@ -278,14 +292,18 @@ def test_many_connections_leave_nothing_behind() -> None:
         connection.close()
         far.close()
 
-    one()
-    hub = gevent.get_hub()
-    descriptors, watchers = len(os.listdir("/proc/self/fd")), hub.loop.activecnt
-    for _ in range(100):
+    def a_hundred() -> int:
+        """In a thread with a loop of its own, on which no other test has left anything; the watchers that are left."""
+        hub = gevent.get_hub()
         one()
-    # a hundred that left anything would show; greenlets of other tests may open something meanwhile
-    assert len(os.listdir("/proc/self/fd")) < descriptors + 20
-    assert hub.loop.activecnt < watchers + 20
+        watchers = hub.loop.activecnt
+        for _ in range(99):
+            one()
+        return int(hub.loop.activecnt - watchers)
+
+    assert gevent.get_hub().threadpool.apply(a_hundred) == 0
+    assert len(inodes) > 100
+    assert open_inodes() & inodes == set()
 
 
 # -- connecting --------------------------------------------------------------------------------------------------------

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import gevent
 import pytest
 
 from smtpproxy.config.schema import Breaker
 from smtpproxy.config.values import Duration
+from smtpproxy.testing.waiting import until
 
 BROKEN = "called = []\ndef on_rcpt(mail, rcpt):\n    rcpt.append(1)\n    1 / 0\n"
 GOOD = "def on_rcpt(mail, rcpt): pass\n"
@@ -140,11 +140,7 @@ def test_a_stall_is_logged_with_the_rule_that_held_the_hub(scripts: Any) -> None
     scripts.load(a="from time import thread_time\nimport gevent.monkey\nSLEEP = gevent.monkey.get_original('time', 'sleep')\n"
                    "def on_rcpt(mail, rcpt):\n    SLEEP(.35)\n")  # fmt: skip
     scripts.rules.budget.start()
-    gevent.sleep(0.06)
     scripts.rcpt()
-    with gevent.Timeout(5):
-        while not scripts.logged("hub_stalled"):
-            gevent.sleep(0.01)
-    (record,) = scripts.logged("hub_stalled")
+    (record,) = until(lambda: scripts.logged("hub_stalled"))
     assert (record["rule"], record["at"]) == ("a", "a.py:5")
-    assert 150 < record["ms"] < 2000
+    assert record["ms"] > 150

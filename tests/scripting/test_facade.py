@@ -181,14 +181,16 @@ class TestTogether:
         assert self.run(scripts, body) == "deny 550 5.7.1 16"
 
     def test_a_killed_call_leaves_nobody_behind(self, scripts: Any) -> None:
-        ended = gevent.event.Event()
+        begun, ended = gevent.event.Event(), gevent.event.Event()
         scripts.load(
             a="import gevent.event\nfrom smtpproxy.script import together\ndef on_rcpt(mail, rcpt):\n"
-            "    def wait():\n        try:\n            gevent.event.Event().wait()\n        finally:\n            rcpt.set()\n"
+            "    begun, ended = rcpt\n"
+            "    def wait():\n        try:\n            begun.set()\n            gevent.event.Event().wait()\n"
+            "        finally:\n            ended.set()\n"
             "    together(wait)"
         )
-        asking = gevent.spawn(scripts.rcpt, ended)
-        gevent.sleep(0.01)
+        asking = gevent.spawn(scripts.rcpt, (begun, ended))
+        assert begun.wait(5)
         asking.kill()
         assert ended.wait(5)
 

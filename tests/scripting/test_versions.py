@@ -6,8 +6,9 @@ import gc
 import sys
 from typing import Any
 
-import gevent
 import pytest
+
+from smtpproxy.testing.waiting import until
 
 COUNTER = """
     from smtpproxy.script import deny
@@ -168,7 +169,10 @@ class TestLifecycle:
     def test_needs_no_garbage_collection(self, scripts: Any) -> None:
         gc.disable()
         try:
-            self.test_on_unload_when_nobody_uses_it(scripts)
+            scripts.load(a=self.TRACE.format("one"))
+            scripts.save("a.py", self.TRACE.format("two"))
+            scripts.refresh()
+            assert self.told(scripts)[-1] == "unload one"
         finally:
             gc.enable()
 
@@ -223,28 +227,24 @@ class TestEvery:
         yield scripts
         scripts.rules.stop()
 
-    def wait_for(self, scripts: Any, text: str) -> None:
-        with gevent.Timeout(5):
-            while text not in [fields["text"] for fields in scripts.logged("rule")]:
-                gevent.sleep(0.005)
+    def told(self, scripts: Any, text: str) -> bool:
+        return text in [fields["text"] for fields in scripts.logged("rule")]
 
     def test_runs(self, started: Any) -> None:
-        self.wait_for(started, "one")
+        assert until(lambda: self.told(started, "one"))
 
     def test_runs_from_the_newest_table_only(self, started: Any) -> None:
-        self.wait_for(started, "one")
+        until(lambda: self.told(started, "one"))
         session = started.chains
         started.save("a.py", self.RULE.format("two"))
         started.records.clear()
-        self.wait_for(started, "two")
+        until(lambda: self.told(started, "two"))
         assert {fields["text"] for fields in started.logged("rule")} == {"two"}
         assert session
 
     def test_a_failure_is_logged_and_it_runs_again(self, started: Any) -> None:
         started.save("a.py", "from smtpproxy.script import every\n@every('10ms')\ndef tick():\n    1/0\n")
-        with gevent.Timeout(5):
-            while len(started.logged("rule_failed")) < 2:
-                gevent.sleep(0.005)
+        until(lambda: len(started.logged("rule_failed")) >= 2)
         assert started.logged("rule_failed")[0]["at"] == "a.py:4"
 
     @pytest.mark.parametrize("interval", ["5", "0s", "soon"])

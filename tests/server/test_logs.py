@@ -94,7 +94,7 @@ def test_records_are_written_through_by_themselves(tmp_path: Path) -> None:
     log = Log(LogSettings(to=LogTo(str(path))))
     log.start()
     log("started")
-    until(lambda: "event=started" in path.read_text(), 1.0)
+    assert until(lambda: "event=started" in path.read_text())
     log.stop()
 
 

@@ -108,8 +108,8 @@ def test_listeners_come_and_go(start: Start) -> None:
             return True
         return False
 
-    until(closed)
-    server.client()
+    assert until(closed)
+    assert takes(server.client(), "example.com")
 
 
 def test_a_transaction_goes_on_over_a_reload(start: Start, upstream: FakeUpstream) -> None:

@@ -55,10 +55,10 @@ def test_bytes_as_they_are() -> None:
     assert octets(Turn(1, "C", ":", r"a{x*3}\r")) == b"a{x*3}\\r\r\n"
 
 
-def play(upstream: FakeUpstream, folder: Path, text: str) -> None:
+def play(upstream: FakeUpstream, folder: Path, text: str) -> int:
     (dialogue,) = read_dialogues(dialogue_file(folder, "--- it\n" + text))
     order(upstream, dialogue.blocks.get("upstream", ""))
-    Player(dialogue, upstream.port, upstream, lambda: "one line\nanother line\n").play()
+    return Player(dialogue, upstream.port, upstream, lambda: "one line\nanother line\n").play()
 
 
 GOOD = """\
@@ -99,7 +99,8 @@ S: closed
 
 
 def test_a_conversation_that_goes_as_it_should(upstream: FakeUpstream, tmp_path: Path) -> None:
-    play(upstream, tmp_path, GOOD)
+    turns = GOOD.partition("===\n")[2].splitlines()
+    assert play(upstream, tmp_path, GOOD) == len(turns)
 
 
 @pytest.mark.parametrize(

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
 
 from smtpproxy.wire.address import Address, AddressError, parse_address, parse_path
 
-SHARED = Path(os.environ.get("SMTPPROXY_SHARED", Path(__file__).parents[2].parent / "shared"))
-VECTORS = SHARED / "vectors" / "address" / "tests.xml"
-
 PARSED = {"ISEMAIL_VALID_CATEGORY", "ISEMAIL_DNSWARN", "ISEMAIL_RFC5321"}
 REFUSED = {"ISEMAIL_ERR", "ISEMAIL_CFWS", "ISEMAIL_DEPREC", "ISEMAIL_RFC5322"}
 
 # The empty address is no mailbox, but between brackets it is the null path (RFC 5321 4.5.5).
 NULL_PATH = "1"
+COUNT = 164
 
 
-def load() -> list[tuple[str, bytes, str, str]]:
-    """Number, octets, category, diagnosis. U+2400 and up stand for control characters."""
-    if not VECTORS.exists():
-        return []
-    cases = []
-    for test in ElementTree.parse(VECTORS).iter("test"):
+class Case(NamedTuple):
+    """One vector."""
+
+    number: str
+    octets: bytes
+    category: str
+    diagnosis: str
+
+
+@pytest.fixture(scope="module")
+def cases(vectors: Path) -> list[Case]:
+    """All of them. U+2400 and up stand for control characters."""
+    found = []
+    for test in ElementTree.parse(vectors / "address" / "tests.xml").iter("test"):
         text = test.findtext("address") or ""
         octets = "".join(chr(ord(c) - 0x2400) if 0x2400 <= ord(c) <= 0x2420 else c for c in text).encode()
-        cases.append((test.get("id", ""), octets, test.findtext("category", ""), test.findtext("diagnosis", "")))
-    return cases
+        found.append(Case(test.get("id", ""), octets, test.findtext("category", ""), test.findtext("diagnosis", "")))
+    return found
 
 
 def outcomes(octets: bytes) -> set[Address | None]:
@@ -47,18 +53,17 @@ def outcomes(octets: bytes) -> set[Address | None]:
     return found
 
 
-@pytest.mark.skipif(not VECTORS.exists(), reason="the shared vectors are not here")
-def test_all_vectors_are_there() -> None:
-    cases = load()
-    assert len(cases) == 164
-    assert {category for _, _, category, _ in cases} == PARSED | REFUSED
+def test_all_vectors_are_there(cases: list[Case]) -> None:
+    assert len(cases) == COUNT
+    assert {case.category for case in cases} == PARSED | REFUSED
 
 
-@pytest.mark.parametrize(("number", "octets", "category", "diagnosis"), load())
-def test_vector(number: str, octets: bytes, category: str, diagnosis: str) -> None:
-    if number == NULL_PATH:
-        assert outcomes(octets) == {Address("", "", ""), None}
+@pytest.mark.parametrize("index", range(COUNT))
+def test_vector(cases: list[Case], index: int) -> None:
+    case = cases[index]
+    found = outcomes(case.octets)
+    if case.number == NULL_PATH:
+        assert found == {Address("", "", ""), None}
         return
-    accepted = outcomes(octets) != {None}
-    assert accepted is (category in PARSED), diagnosis
-    assert len(outcomes(octets)) == 1
+    assert (found != {None}) is (case.category in PARSED), case
+    assert len(found) == 1, case

@@ -182,6 +182,11 @@ MAIL_KNOWN = parameters(MAIL_PARAMETERS, MAIL_PARAMETERS)
 RCPT_KNOWN = parameters(RCPT_PARAMETERS, RCPT_PARAMETERS)
 
 
+def read_as(word: str) -> dict[str, str | None]:
+    keyword, equals, value = word.partition("=")
+    return {keyword: value if equals else None}
+
+
 @pytest.mark.parametrize(
     "word",
     [
@@ -192,7 +197,9 @@ RCPT_KNOWN = parameters(RCPT_PARAMETERS, RCPT_PARAMETERS)
     ],
 )  # fmt: skip
 def test_good_mail_parameters(word: str) -> None:
-    check_parameters(parse_mail(f"FROM:<a@b> {word}".encode(), False).params, MAIL_KNOWN)
+    params = parse_mail(f"FROM:<a@b> {word}".encode(), False).params
+    check_parameters(params, MAIL_KNOWN)
+    assert params == read_as(word)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +221,9 @@ def test_refused_mail_parameters(word: str, code: str) -> None:
 
 @pytest.mark.parametrize("word", ["NOTIFY=NEVER", "NOTIFY=success,DELAY", "ORCPT=rfc822;a+3Db@c", "ORCPT=utf-8;a@b"])
 def test_good_rcpt_parameters(word: str) -> None:
-    check_parameters(parse_rcpt(f"TO:<a@b> {word}".encode(), False).params, RCPT_KNOWN)
+    params = parse_rcpt(f"TO:<a@b> {word}".encode(), False).params
+    check_parameters(params, RCPT_KNOWN)
+    assert params == read_as(word)
 
 
 @pytest.mark.parametrize(

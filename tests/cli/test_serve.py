@@ -62,7 +62,7 @@ def test_a_reload_that_is_refused_leaves_the_old_configuration(tmp_path: Path, r
     assert "reload refused, the old configuration stays:" in serving.says('domain: unknown key; did you mean "domains"?')
     with FakeClient.greeted(port) as client:
         assert client.send("MAIL FROM:<a@client.example>").code == 250
-        assert client.send("RCPT TO:<you@example.net>").startswith("550 5.7.1 ")
+        assert client.send("RCPT TO:<you@example.net>").startswith("554 5.7.1 ")
         assert client.send("RCPT TO:<you@example.com>").startswith("451 4.4.1 "), "ours as before, with nobody behind us here"
 
 

@@ -17,17 +17,19 @@ from smtpproxy.scripting.doors.clamav import Clamav
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
+from smtpproxy.scripting.doors.lists import Lists
 from smtpproxy.scripting.doors.log import Log
 from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store
 from smtpproxy.scripting.facade import together
+from smtpproxy.scripting.lists import ListError
 from smtpproxy.scripting.secret import Secret
 from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
 from smtpproxy.stores.base import StoreError
 
 __all__ = [
-    "HttpError", "ScanError", "Secret", "StoreError", "Verdict", "accept", "cache", "clamav", "close", "defer", "deny", "dns",
-    "every", "http", "json", "log", "notes", "settings", "sleep", "store", "together",
+    "HttpError", "ListError", "ScanError", "Secret", "StoreError", "Verdict", "accept", "cache", "clamav", "close", "defer",
+    "deny", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep", "store", "together",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[[], Any])
@@ -37,6 +39,7 @@ clamav = Clamav()
 dns = Dns()
 http = Http()
 json = Json()
+lists = Lists()
 log = Log()
 store = Store()
 

@@ -38,12 +38,16 @@ def rules(config: Config) -> tuple[list[str], list[str]]:
     """Names of the rules, and what is wrong with them. Loaded as the server loads them; nothing is kept."""
     # gevent is behind it: only once there is a usable configuration.
     from smtpproxy.scripting.errors import FolderRefused
+    from smtpproxy.scripting.list_files import ListFiles
     from smtpproxy.scripting.loader import Rules
 
     folder = config.scripts.folder
     listeners = {name: listener.rules for name, listener in config.listener.items()}
     handoffs = {name: handoff.kind for name, handoff in config.handoff.items()}
-    loader = Rules(folder, config.rule, listeners, log=lambda *_, **__: None, handoffs=handoffs, live=False)
+    doors = {"lists": ListFiles(config.folder, lambda *_, **__: None)}
+    loader = Rules(
+        folder, config.rule, listeners, log=lambda *_, **__: None, doors=doors, handoffs=handoffs, live=False
+    )
     try:
         report = loader.load()
     except (FolderRefused, OSError) as wrong:

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 def load(config: Config) -> Any:
     """The report of loading the rules of ``config`` for a look only. Raises FolderRefused, OSError."""
+    from smtpproxy.scripting.list_files import ListFiles
     from smtpproxy.scripting.loader import Rules
 
     rules = Rules(
@@ -55,6 +56,7 @@ def load(config: Config) -> Any:
         config.rule,
         {name: listener.rules for name, listener in config.listener.items()},
         log=lambda *_, **__: None,
+        doors={"lists": ListFiles(config.folder, lambda *_, **__: None)},
         handoffs={name: handoff.kind for name, handoff in config.handoff.items()},
         data=config.data,
         live=False,

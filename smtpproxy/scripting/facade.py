@@ -20,10 +20,12 @@ from smtpproxy.scripting.doors.clamav import Clamav
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
+from smtpproxy.scripting.doors.lists import Lists
 from smtpproxy.scripting.doors.log import Log
 from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store, holder
 from smtpproxy.scripting.errors import RuleTimeout
+from smtpproxy.scripting.lists import ListError
 from smtpproxy.scripting.secret import Secret
 from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
 from smtpproxy.stores.base import StoreError
@@ -128,8 +130,9 @@ class Facade(ModuleType):
         self.names: Mapping[str, object] = {
             "Secret": Secret, "Verdict": Verdict, "accept": accept, "deny": deny, "defer": defer, "close": close,
             "settings": settings, "together": together, "every": every, "notes": notes,
-            "cache": Cache(), "clamav": Clamav(), "dns": Dns(), "http": Http(), "json": Json(), "log": Log(), "store": Store(),
-            "HttpError": HttpError, "ScanError": ScanError, "StoreError": StoreError, "sleep": sleep,
+            "cache": Cache(), "clamav": Clamav(), "dns": Dns(), "http": Http(), "json": Json(), "lists": Lists(), "log": Log(),
+            "store": Store(), "HttpError": HttpError, "ListError": ListError, "ScanError": ScanError, "StoreError": StoreError,
+            "sleep": sleep,
         }  # fmt: skip
         self.__all__ = tuple(self.names)
         vars(self).update(self.names)

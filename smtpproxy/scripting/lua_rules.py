@@ -12,11 +12,13 @@ from smtpproxy.scripting.doors.clamav import Clamav
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
+from smtpproxy.scripting.doors.lists import Lists, Lookup
 from smtpproxy.scripting.doors.log import Log
 from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store
 from smtpproxy.scripting.facade import Timer, interval_seconds
 from smtpproxy.scripting.instance import Instance, check_hook
+from smtpproxy.scripting.lists import Match
 from smtpproxy.scripting.lua_errors import LuaError
 from smtpproxy.scripting.lua_objects import Names
 from smtpproxy.scripting.settings import SettingsView
@@ -31,11 +33,14 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "clamav": ("scan", "ping", "version"),
     "http": ("get", "post_json"),
     "json": ("encode", "decode"),
+    "lists": ("networks", "domains", "addresses"),
 }
 """The doors of a Lua rule and what each can be asked."""
 
 ANSWERS: Mapping[type, Names] = {
     Response: {"read": frozenset({"status", "ok", "text", "body", "json", "headers", "url"})},
+    Lookup: {"call": frozenset({"find", "get", "has"})},
+    Match: {"read": frozenset({"key", "value", "rank"})},
 }
 """Objects that come from doors, beside the facts."""
 
@@ -49,8 +54,7 @@ def doors() -> Mapping[str, Any]:
     cache, store = Cache(), Store()
     return {
         "dns": Dns(), "log": Log(), "cache": cache, "cache.shared": cache.shared, "store": store,
-        "store.shared": store.shared, "clamav": Clamav(), "http": Http(),
-        "json": Json(),
+        "store.shared": store.shared, "clamav": Clamav(), "http": Http(), "json": Json(), "lists": Lists(),
     }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from smtpproxy.net.http import HttpClient
 from smtpproxy.scanners.clamav import ClamAV
 from smtpproxy.scanners.clamav import Timeouts as ScanTimeouts
 from smtpproxy.scripting.doors.cache import Kept
+from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.session.offer import Offers, own_extensions
@@ -50,6 +51,7 @@ def doors(config: Config, resolver: Resolver, log: LogLine) -> dict[str, Any]:
         "log": log,
         "cache": Kept(),
         "sleep": gevent.sleep,
+        "lists": ListFiles(config.folder, log),
         "store": store(config),
         "clamav": clamav(config.scanner.clamav),
         "http": HttpClient(lambda name: addresses(resolver, name), config.scripts.http_allow),

@@ -22,6 +22,7 @@ from smtpproxy.handoff.base import Outlet
 from smtpproxy.net.accept import Acceptor, GreenletPool
 from smtpproxy.net.connection import Connection
 from smtpproxy.scripting.doors.cache import Kept
+from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.session.offer import Offers, own_extensions
 from smtpproxy.session.services import Entrance, Services, Story
@@ -72,7 +73,7 @@ class Front:
         self._resolver = resolver or Zone({})
         self._doors: dict[str, Any] = {
             "dns": self._resolver, "log": self._log, "store": MemoryStore(), "cache": Kept(), "http": FakeHttp(http or {}),
-            "sleep": gevent.sleep, **(doors or {}),
+            "sleep": gevent.sleep, "lists": ListFiles(folder or Path(), self._log), **(doors or {}),
         }  # fmt: skip
         self._rules = self._load(folder, rules or {}, settings or {})
         limits = limits or Limits()

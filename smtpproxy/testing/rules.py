@@ -20,6 +20,7 @@ from smtpproxy.net.http import Fetcher
 from smtpproxy.scripting import bundled
 from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.hooks import HOOKS
+from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.scripting.runner import CALL, Call, decide
 from smtpproxy.scripting.trace import Trace
@@ -90,7 +91,7 @@ def run_rule(
     `viruses` are what clamav finds, by the octets: {b"EVIL": "Test.Evil"}; without them no scanner can be reached.
     `http` answers by address: a text, a value for JSON, a status, a Response, an exception to raise. Give `store` and
     `cache` to look into them, or to keep them from call to call; `clock` is theirs, and sleep() advances it instead of
-    waiting.
+    waiting. Files of `lists` are found from the current folder on.
     A rule that comes with smtpproxy is `smtpproxy.scripting.bundled.FOLDER / "access.py"`.
     Raises RuleBroken when the rule does not load, LookupError when it has no such hook.
     """
@@ -104,6 +105,7 @@ def run_rule(
         "cache": Kept(now) if cache is None else cache,
         "sleep": getattr(now, "advance", lambda seconds: None),
         "clamav": FakeScanner(viruses),
+        "lists": ListFiles(Path(), lambda event, **fields: logged.append((event, fields))),
     }
     facts = fabricate(doors["dns"], hook, client or {}, sender, recipients, message)
     with _file(rule, language) as path:

@@ -17,6 +17,7 @@ from smtpproxy.config.load import load
 from smtpproxy.config.problem import ConfigErrors, Problem
 from smtpproxy.dns.zone import Zone
 from smtpproxy.scripting.hooks import HOOKS
+from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.testing.rules import Outcome, run_rule
 
@@ -113,7 +114,8 @@ def test_the_rules_of_a_page_go_live_together_with_its_settings(page: str, tmp_p
     for sample in TOML:
         if sample.page == page:
             settings |= instance(sample.text, tmp_path).rule
-    rules = Rules(tmp_path / "scripts", settings, {"mx": ["*"]}, log=lambda *_, **__: None)
+    doors = {"lists": ListFiles(tmp_path, log=lambda *_, **__: None)}
+    rules = Rules(tmp_path / "scripts", settings, {"mx": ["*"]}, log=lambda *_, **__: None, doors=doors)
     assert rules.load().problems == ()
     rules.stop()
 

@@ -11,6 +11,7 @@ import pytest
 
 from smtpproxy.cli.main import main
 from smtpproxy.scripting import bundled
+from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Report, Rules
 from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.process import RunningServer
@@ -33,7 +34,9 @@ def load(tmp_path: Path) -> Any:
         for name, text in (files or {}).items():
             (folder / name).write_text(text)
         log = lambda *_, **__: None  # noqa: E731
-        rules = Rules(folder, settings, more.pop("listeners", {"mx": ["*"]}), log=log, data=tmp_path if data else None, **more)
+        doors = {"lists": ListFiles(tmp_path, log)}
+        listeners = more.pop("listeners", {"mx": ["*"]})
+        rules = Rules(folder, settings, listeners, log=log, doors=doors, data=tmp_path if data else None, **more)
         made.append(rules)
         return rules.load()
 
@@ -116,11 +119,6 @@ def test_ones_own_rule_goes_on_when_an_upgrade_brings_one_of_its_name(
     assert [rule.file for rule in report.table.rules] == ["access.py"]
     (problem,) = report.problems
     assert "have one name" in problem.text and problem.kept is None  # the server starts
-
-
-def test_a_helper_of_the_operators_is_none_of_theirs(load: Any) -> None:
-    report = load(ON, {"ipaddress.py": "raise SystemExit('never imported')\n"})
-    assert "access" in running(report)
 
 
 def test_rules_lists_those_that_are_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,6 +185,18 @@
 ---@field text string
 ---@field url string
 
+---Lists that are looked up as one: the most specific entry counts, of equals the first.
+---@class Lookup
+---@field find fun(self: Lookup, thing: any): Match|nil
+---@field get fun(self: Lookup, thing: any): string|nil
+---@field has fun(self: Lookup, thing: any): boolean
+
+---The entry that was found: as it is listed, its value ("" when it has none), and how specific it is.
+---@class Match
+---@field key string
+---@field rank integer
+---@field value string
+
 ---One answer. `rule` and `hook` are set when the answer is taken, `line` and `path` are where it was made.
 ---@class Verdict
 ---@field code integer
@@ -334,6 +346,14 @@ http = nil
 ---@field decode fun(text: string): any The value. Raises ValueError when it is no JSON.
 ---@type JsonDoor
 json = nil
+
+---Lists of entries: a key, and behind white space a value if it has one; `#` begins a comment.
+---@class ListsDoor
+---@field networks fun(entries?: string|string[]|table, values?: string|table): Lookup Of "192.0.2.1", "192.0.2.0/24", "2001:db8::/32": looked up by an address.
+---@field domains fun(entries?: string|string[]|table, values?: string|table): Lookup Of "example.com", ".example.com" (all below it), "*": looked up by a host name or a mail domain.
+---@field addresses fun(entries?: string|string[]|table, values?: string|table): Lookup Of "user@example.com", "user@", "example.com", ".example.com", "*", "<>" (the null sender): looked up by an address.
+---@type ListsDoor
+lists = nil
 
 ---A client connected; nothing was sent yet, not even the banner.
 ---@type fun(client: Client): Verdict?

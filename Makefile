@@ -18,7 +18,7 @@ venv: .venv/.package
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "On Debian: apt-get install python3-venv"; exit 1; }
 
 .venv/.package: pyproject.toml setup.py | .venv/bin/pip
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@
 
 .venv/.dev: .venv/.package

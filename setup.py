@@ -13,11 +13,11 @@ class BuildWithScripts(build_py):
         super().run()
         if self.editable_mode:
             return
-        target = Path(self.build_lib, "smtpproxy", "scripts")
-        self.mkpath(str(target))
-        for suffix in ("py", "lua"):
-            for script in sorted(Path("scripts").glob(f"*.{suffix}")):
-                self.copy_file(str(script), str(target / script.name))
+        for pattern in ("*.py", "*.lua", "tests/*.py"):
+            for script in sorted(Path("scripts").glob(pattern)):
+                target = Path(self.build_lib, "smtpproxy", script)
+                self.mkpath(str(target.parent))
+                self.copy_file(str(script), str(target))
 
 
 setup(cmdclass={"build_py": BuildWithScripts})

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from smtpproxy.cli.instance import harmless_rules, typed
+from smtpproxy.cli.instance import harmless_rules, their_tests, typed
 from smtpproxy.config import sample
 
 
@@ -43,10 +43,16 @@ def write(folder: Path) -> list[Path]:
     for name, text in sample.files().items():
         (folder / name).write_text(text, encoding="utf-8")
         written.append(folder / name)
+    (scripts / "tests").mkdir(mode=0o755)
     for rule in harmless_rules():
-        shutil.copyfile(rule, scripts / rule.name)
-        written.append(scripts / rule.name)
+        written.append(_copied(rule, scripts))
+    for test in their_tests():
+        written.append(_copied(test, scripts / "tests"))
     return written
+
+
+def _copied(file: Path, folder: Path) -> Path:
+    return Path(shutil.copyfile(file, folder / file.name))
 
 
 def _next(folder: Path) -> str:
@@ -55,6 +61,7 @@ def _next(folder: Path) -> str:
 Next:
   edit handoffs.toml (where mail goes: now 127.0.0.1:10025) and relaying.toml (for whom: now example.com), then
   {command} check {folder}
+  {command} test --config {folder}     # the tests of its rules
   {command} serve --config {folder}
 and from another terminal, for it listens on 127.0.0.1:2525:
   {command} send --to you@example.com"""

@@ -63,6 +63,11 @@ def harmless_rules() -> list[Path]:
     return sorted(file for suffix in ("py", "lua") for file in folder.glob(f"*.{suffix}"))
 
 
+def their_tests() -> list[Path]:
+    """The tests of the rules that come with the product."""
+    return sorted((harmless_rules()[0].parent / "tests").glob("test_*.py"))
+
+
 def typed() -> str:
     """The command as it was typed, so that what is printed for the next one works: `.venv/bin/smtpproxy`, `smtpproxy`."""
     program = sys.argv[0]

@@ -25,13 +25,14 @@ COMMANDS: Final[dict[str, Command]] = {
     "serve": Command("serve", "serve an instance, in the foreground", gevent=True),
     "rules": Command("rules", "show which rules run at which hook, and in which order"),
     "config": Command("config_why", "say what a setting is, and where that stands"),
+    "test": Command("test_it", "run the tests of rules", gevent=True),
     "explain": Command("explain", "say why a mail was refused, and tell its story"),
     "quarantine": Command("quarantine", "look at mail that is kept in quarantine, release or delete it", gevent=True),
     "send": Command("send", "send a message", gevent=True),
     "sink": Command("sink", "run a small upstream server that keeps the last messages", gevent=True),
 }
 
-LATER: Final = frozenset({"test", "run", "user", "queue", "verify", "lint"})
+LATER: Final = frozenset({"run", "user", "queue", "verify", "lint"})
 
 
 def entry() -> NoReturn:

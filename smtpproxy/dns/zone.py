@@ -21,8 +21,14 @@ class Zone:
     ALIASES = 10
 
     def __init__(self, names: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        self._names = {name.rstrip(".").lower(): dict(types) for name, types in (names or {}).items()}
+        self._names: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, str]] = []
+        for name, types in (names or {}).items():
+            self[name] = types
+
+    def __setitem__(self, name: str, types: Mapping[str, Any]) -> None:
+        """From now on this is what there is about a name."""
+        self._names[name.rstrip(".").lower()] = dict(types)
 
     def query(self, name: str, type: str) -> Answer:
         """Answer from the dict. Raises Temporary where it says "error"."""

@@ -44,6 +44,14 @@ class FakeClient:
         self._buffer = b""
 
     @classmethod
+    def over(cls, sock: socket.socket) -> Self:
+        """A client at the other end of a connection that is there already."""
+        client = cls.__new__(cls)
+        client.socket = sock
+        client._buffer = b""
+        return client
+
+    @classmethod
     def greeted(cls, port: int, hello: str = "EHLO client.example", source: str = "") -> Self:
         """Connect, read the greeting and say hello."""
         client = cls(port, source=source)

@@ -1,13 +1,21 @@
-"""What rules reach in a test: web servers that answer from a dictionary, a scanner that looks for given octets."""
+"""What rules reach in a test: web servers that answer from a dictionary, a scanner that looks for given octets; all doors."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from smtpproxy.dns.resolver import Resolver
+from smtpproxy.dns.zone import Zone
 from smtpproxy.facts.scan import Scan, ScanError
-from smtpproxy.net.http import HttpError, Request, Response
+from smtpproxy.net.http import Fetcher, HttpError, Request, Response
+from smtpproxy.scripting.doors.cache import Kept
+from smtpproxy.scripting.list_files import ListFiles
+from smtpproxy.stores.base import Store
+from smtpproxy.stores.memory import MemoryStore
+from smtpproxy.testing.waiting import FixedClock
 
 
 class FakeHttp:
@@ -17,8 +25,12 @@ class FakeHttp:
     """
 
     def __init__(self, answers: Mapping[str, Any]) -> None:
-        self.answers = answers
+        self.answers = dict(answers)
         self.asked: list[Request] = []
+
+    def __setitem__(self, url: str, answer: Any) -> None:
+        """From now on this is the answer of an address."""
+        self.answers[url] = answer
 
     def fetch(self, request: Request) -> Response:
         self.asked.append(request)
@@ -65,3 +77,51 @@ class FakeScanner:
         if self.viruses is None:
             raise ScanError("no scanner can be reached")
         return "FakeScanner"
+
+
+class Logged(NamedTuple):
+    """What a rule has written into the log."""
+
+    level: str
+    rule: str
+    text: str
+    fields: dict[str, Any]
+
+
+class Doors:
+    """Everything outside of a rule, made up. `records` is the log, (event, fields).
+
+    sleep() advances the clock instead of waiting; files of lists are found from `folder` on.
+    """
+
+    def __init__(
+        self,
+        *,
+        dns: Resolver | None = None,
+        http: Mapping[str, Any] | Fetcher | None = None,
+        store: Store | None = None,
+        cache: Kept | None = None,
+        viruses: Mapping[bytes, str] | None = None,
+        folder: Path | None = None,
+        clock: FixedClock | None = None,
+    ) -> None:
+        self.records: list[tuple[str, dict[str, Any]]] = []
+        self.clock = clock or FixedClock()
+        self.dns: Any = Zone() if dns is None else dns
+        self.http: Any = FakeHttp(http or {}) if isinstance(http, Mapping | None) else http
+        self.store = MemoryStore(self.clock) if store is None else store
+        self.cache = Kept(self.clock) if cache is None else cache
+        self.clamav = FakeScanner(viruses)
+        self.lists = ListFiles(folder or Path(), self.log)
+
+    def log(self, event: str, **fields: Any) -> None:
+        """One record."""
+        self.records.append((event, fields))
+
+    @property
+    def by_name(self) -> dict[str, Any]:
+        """As rules are given them."""
+        return {
+            "dns": self.dns, "http": self.http, "store": self.store, "cache": self.cache, "log": self.log,
+            "clamav": self.clamav, "lists": self.lists, "sleep": self.clock.advance,
+        }  # fmt: skip

@@ -1,16 +1,18 @@
-"""Run one hook of one rule on fabricated facts: no server, no socket, the same loader and runner as in production."""
+"""Run hooks of rules on fabricated facts: no server, no socket, the same loader, runner and budgets as in production."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gevent
+from gevent.event import Event
+
 from smtpproxy.dns.resolver import Resolver, reverse_name
-from smtpproxy.dns.zone import Zone
-from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import bytes_body
@@ -19,23 +21,30 @@ from smtpproxy.message.header import HeaderBlock, end_of_header
 from smtpproxy.net.http import Fetcher
 from smtpproxy.scripting import bundled
 from smtpproxy.scripting.doors.cache import Kept
+from smtpproxy.scripting.errors import CpuTimeout, FolderRefused
+from smtpproxy.scripting.folder import is_rule_file
 from smtpproxy.scripting.hooks import HOOKS
-from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
-from smtpproxy.scripting.runner import CALL, Call, decide
+from smtpproxy.scripting.runner import Call, decide
 from smtpproxy.scripting.trace import Trace
 from smtpproxy.scripting.verdict import Verdict
 from smtpproxy.stores.base import Store
-from smtpproxy.stores.memory import MemoryStore
-from smtpproxy.testing.doors import FakeHttp, FakeScanner
+from smtpproxy.testing.doors import Doors
+from smtpproxy.testing.rehearsal import LISTENER
 from smtpproxy.testing.waiting import FixedClock
 from smtpproxy.wire.address import Address, parse_address
 
-LISTENER = "test"
+__tracebackhide__ = True  # a failed test shows its own lines
+
+STUCK = "a server hangs up on the client with 421"
 
 
 class RuleBroken(AssertionError):
     """The rule did not load; str() says file, line and why."""
+
+
+class RuleStuck(AssertionError):
+    """The rule neither ends nor can be ended: a server hangs up on the client."""
 
 
 class Outcome:
@@ -76,7 +85,7 @@ def run_rule(
     store: Store | None = None,
     cache: Kept | None = None,
     viruses: Mapping[bytes, str] | None = None,
-    clock: Callable[[], float] | None = None,
+    clock: FixedClock | None = None,
     client: Mapping[str, Any] | None = None,
     sender: str = "sender@client.example",
     recipients: Sequence[str] = ("recipient@example.com",),
@@ -95,44 +104,67 @@ def run_rule(
     A rule that comes with smtpproxy is `smtpproxy.scripting.bundled.FOLDER / "access.py"`.
     Raises RuleBroken when the rule does not load, LookupError when it has no such hook.
     """
-    logged: list[tuple[str, dict[str, Any]]] = []
-    now = clock or FixedClock()
-    doors: dict[str, Any] = {
-        "dns": zone or Zone(),
-        "log": lambda event, **fields: logged.append((event, fields)),
-        "http": FakeHttp(http or {}) if isinstance(http, Mapping | None) else http,
-        "store": MemoryStore(now) if store is None else store,
-        "cache": Kept(now) if cache is None else cache,
-        "sleep": getattr(now, "advance", lambda seconds: None),
-        "clamav": FakeScanner(viruses),
-        "lists": ListFiles(Path(), lambda event, **fields: logged.append((event, fields))),
-    }
-    facts = fabricate(doors["dns"], hook, client or {}, sender, recipients, message)
-    with _file(rule, language) as path:
-        folder = None if path.resolve().parent == bundled.FOLDER else path.parent
-        tables = {path.stem: {"enabled": True, **(settings or {})}}
-        rules = Rules(folder, tables, {LISTENER: [path.stem]}, log=doors["log"], doors=doors)
+    doors = Doors(dns=zone, http=http, store=store, cache=cache, viruses=viruses, clock=clock)
+    with _file(rule, language) as path, loaded([path], {path.stem: settings or {}}, doors) as rules:
+        facts = fabricate(doors.dns, hook, client or {}, sender, recipients, message)
+        call = Call(trace=Trace("test"), doors=doors.by_name, client=facts["client"], mail=facts["mail"])
+        known = {**facts, **arguments}
+        verdict = ask(rules, hook, call, *(known[name] for name in HOOKS[hook].arguments))
+    return Outcome(verdict, facts["client"], facts["mail"], doors.records)
+
+
+@contextmanager
+def loaded(files: Sequence[Path], settings: Mapping[str, Mapping[str, Any]], doors: Doors) -> Iterator[Rules]:
+    """These files of one folder and of those that come with smtpproxy, running; others are helpers at most.
+
+    Raises RuleBroken.
+    """
+    rules = load(files, settings, doors)
+    try:
+        yield rules
+    finally:
+        rules.stop()
+
+
+def load(files: Sequence[Path], settings: Mapping[str, Mapping[str, Any]], doors: Doors) -> Rules:
+    """See `loaded`; whoever calls this calls `stop()`."""
+    folder = next((file.parent for file in files if file.resolve().parent != bundled.FOLDER), None)
+    others = [file.stem for file in folder.iterdir() if is_rule_file(file.name)] if folder else []
+    names = [file.stem for file in files]
+    tables: dict[str, Mapping[str, Any]] = {name: {"enabled": False} for name in others}
+    tables |= {name: {"enabled": True, **settings.get(name, {})} for name in names}
+    rules = Rules(
+        folder, tables, {LISTENER.name: names}, log=doors.log, doors=doors.by_name, clock=doors.clock,
+        handoffs={"quarantine": "quarantine"},
+    )  # fmt: skip
+    try:
         rules.load()
-        rules.budget.start()
-        try:
-            chains = _chains(rules, path, hook)
-            call = Call(trace=Trace("test"), doors=doors, client=facts["client"], mail=facts["mail"])
-            known = {**facts, **arguments}
-            verdict = decide(chains, chains.by_name[hook], call, *(known[name] for name in HOOKS[hook].arguments))
-        finally:
-            rules.stop()
-            CALL.set(None)  # type: ignore[arg-type]
-    return Outcome(verdict, facts["client"], facts["mail"], logged)
+    except FolderRefused as refused:
+        raise RuleBroken(str(refused)) from None
+    problems = rules.table.problems
+    if {problem.file.rpartition("/")[2] for problem in problems} & {"", *(file.name for file in files)}:
+        rules.stop()
+        raise RuleBroken("\n".join(map(str, problems)))
+    rules.budget.start()
+    return rules
 
 
-def _chains(rules: Rules, path: Path, hook: str) -> Any:
-    broken = [str(problem) for problem in rules.table.problems if problem.file.endswith(path.name) or not problem.file]
-    if broken:
-        raise RuleBroken("\n".join(broken))
-    chains = rules.table.chains[LISTENER]
-    if not chains.by_name.get(hook):
-        raise LookupError(f"{path.name} has no {hook}")
-    return chains
+def ask(rules: Rules, hook: str, call: Call, *arguments: Any) -> Verdict | None:
+    """Call a hook of theirs, in a greenlet of its own as a session would be.
+
+    Raises LookupError when none has it, RuleStuck when one had to be given up.
+    """
+    chains = rules.table.chains[LISTENER.name]
+    if hook not in chains.by_name:
+        raise LookupError(f"{', '.join(rule.file for rule in rules.table.rules)} has no {hook}")
+    over = Event()
+    call.abandoned = over.set
+    greenlet = gevent.spawn(decide, chains, chains.by_name[hook], call, *arguments)
+    greenlet.rawlink(lambda _: over.set())
+    over.wait()
+    if not greenlet.ready():
+        raise RuleStuck(f"{call.trace.faults[-1].place}: {CpuTimeout.why}, and it catches what should end it; {STUCK}")
+    return greenlet.get()
 
 
 @contextmanager
@@ -163,10 +195,9 @@ def fabricate(
 
 def _client(resolver: Resolver, attributes: Mapping[str, Any]) -> Client:
     given = {"address": "192.0.2.1", "port": 4711, "helo": "client.example", "esmtp": True, **attributes}
-    listener = ListenerFacts(LISTENER, "127.0.0.1", 25, "mx.example.com")
     early = given.pop("spoke_early", False)
     client = Client(
-        "test", given.pop("address"), given.pop("port"), listener, lambda it: reverse_name(resolver, it), lambda: early
+        "test", given.pop("address"), given.pop("port"), LISTENER, lambda it: reverse_name(resolver, it), lambda: early
     )
     identity = {name: given.pop(name) for name in ("name", "helo", "login", "esmtp") if name in given}
     client.take_identity(**identity)

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import gevent
 
+from smtpproxy.config.values import Duration
+
 T = TypeVar("T")
 
 
@@ -32,6 +34,6 @@ class FixedClock:
     def __call__(self) -> float:
         return self.now
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
+    def advance(self, time: float | str) -> None:
+        """Let time pass: seconds, or "2h"."""
+        self.now += Duration.parse(time) if isinstance(time, str) else time

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpproxy.cli.instance import harmless_rules
+from smtpproxy.cli.instance import harmless_rules, their_tests
 from smtpproxy.cli.main import COMMANDS, main
 
 
@@ -33,7 +33,8 @@ def test_init_writes_an_instance_that_passes_check(tmp_path: Path, capsys: pytes
 
 
 def test_init_brings_the_harmless_rules(instance: Path) -> None:
-    assert {file.name for file in (instance / "scripts").iterdir()} == {file.name for file in harmless_rules()}
+    assert {file.name for file in (instance / "scripts").glob("*.*")} == {file.name for file in harmless_rules()}
+    assert {file.name for file in (instance / "scripts/tests").iterdir()} == {file.name for file in their_tests()} != set()
 
 
 def test_only_the_owner_may_write_the_rules_of_an_instance(tmp_path: Path) -> None:

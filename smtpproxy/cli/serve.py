@@ -15,10 +15,11 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from smtpproxy.server.worker import Refused, Worker
+    from smtpproxy.server.refused import Refused
+    from smtpproxy.server.serve import serve
 
     try:
-        return Worker(read(args), path=place(args)).run()
+        return serve(place(args), read(args))
     except Refused as refused:
         print(f"smtpproxy: {refused}", file=sys.stderr)
         return 1

@@ -30,7 +30,8 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from smtpproxy.server.worker import Refused, Worker
+    from smtpproxy.server.refused import Refused
+    from smtpproxy.server.worker import Worker
 
     try:
         args.keep.mkdir(parents=True, exist_ok=True)

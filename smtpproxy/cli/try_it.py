@@ -28,7 +28,8 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from smtpproxy.server.worker import Refused, Worker
+    from smtpproxy.server.refused import Refused
+    from smtpproxy.server.worker import Worker
 
     data: Path = args.data.absolute()
     if args.scripts is not None and not args.scripts.is_dir():

@@ -260,6 +260,7 @@ class Config(Struct, frozen=True, kw_only=True):
         default_factory=Hostname.own
     )
     workers: Annotated[int, Meta(ge=1, description="Processes that serve.")] = 1
+    user: Annotated[str, about("Who serves, once the sockets are bound; empty for whoever has started the server.")] = ""
     data: Annotated[Path, about("Folder for what must outlive the process; made if absent.")] = Path("data")
     listener: Annotated[dict[str, Listener], about("Where mail comes in.")] = {}
     handoff: Annotated[dict[str, Handoff], about("Where mail goes.")] = {}
@@ -276,7 +277,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
-    Config: frozenset({"user", "users", "queue", "route", "admin", "dns"}),
+    Config: frozenset({"users", "queue", "route", "admin", "dns"}),
     Listener: frozenset({"tls", "auth", "proxy_from", "proxy_mode"}),
     Handoff: frozenset({"tls"}),
     Limits: frozenset({"auth_failures"}),

@@ -81,9 +81,11 @@ class Acceptor:
             self._resume.stop()
 
     def close(self) -> None:
-        self.stop()
-        self._watcher.close()
-        self._socket.close()
+        """Accept no more, for good; may be called twice."""
+        if self._socket.fileno() >= 0:
+            self.stop()
+            self._watcher.close()
+            self._socket.close()
 
     def _ready(self) -> None:
         for _ in range(self._batch):

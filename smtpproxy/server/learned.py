@@ -39,7 +39,7 @@ class Learned:
         if not now or now.items() <= self._kept.items():
             return
         self._kept = {**self._kept, **now}
-        temporary = self._path.with_suffix(".new")
+        temporary = self._path.with_suffix(f".{os.getpid()}.new")
         temporary.write_bytes(msgspec.json.encode(self._kept))
         os.replace(temporary, self._path)
 

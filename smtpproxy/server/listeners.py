@@ -7,94 +7,81 @@ import traceback
 from collections.abc import Callable
 
 from smtpproxy.config.schema import Limits
-from smtpproxy.config.values import Endpoint
 from smtpproxy.dns.resolver import reverse_name
 from smtpproxy.facts.client import Client
 from smtpproxy.net.accept import Acceptor, GreenletPool
 from smtpproxy.net.connection import Connection
+from smtpproxy.server.sockets import address
+from smtpproxy.server.tally import Tally
 from smtpproxy.session.services import Entrance, Services
 from smtpproxy.session.session import Session
 from smtpproxy.wire.reply import Reply
 
-BACKLOG = 1024
 TOO_MANY = Reply(421, "4.7.0", "Too many connections, try again later")
 MAPPED = "::ffff:"
-
-
-def bind(endpoint: Endpoint) -> _socket.socket:
-    """A listening socket; raises OSError."""
-    family = _socket.AF_INET6 if ":" in endpoint.host else _socket.AF_INET
-    sock = _socket.socket(family, _socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        if family == _socket.AF_INET6:
-            sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
-        sock.bind((endpoint.host, endpoint.port))
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 class Admission:
     """How many connections there are, in all and from each address."""
 
-    __slots__ = ("_by_address", "total")
+    __slots__ = ("_all", "_each", "_tally")
 
-    def __init__(self) -> None:
-        self.total = 0
-        self._by_address: dict[str, int] = {}
+    def __init__(self, limits: Limits, tally: Tally) -> None:
+        self._all = limits.connections
+        self._each = limits.connections_per_client
+        self._tally = tally
 
-    def enter(self, address: str, limits: Limits) -> bool:
+    def enter(self, address: str) -> bool:
         """Count a connection in; False (and not counted) when there is no room for it."""
-        here = self._by_address.get(address, 0)
-        if 0 < limits.connections <= self.total or 0 < limits.connections_per_client <= here:
+        tally = self._tally
+        if 0 < self._all <= tally.total() or 0 < self._each <= tally.of_address(address):
             return False
-        self.total += 1
-        self._by_address[address] = here + 1
+        tally.enter(address)
         return True
 
     def leave(self, address: str) -> None:
-        self.total -= 1
-        left = self._by_address[address] - 1
-        if left:
-            self._by_address[address] = left
-        else:
-            del self._by_address[address]
+        self._tally.leave(address)
 
 
 class Listener:
-    """One bound socket of a [listener.NAME]; ``current`` gives the newest configuration's entrance and services."""
+    """One bound socket of a [listener.NAME], and the sessions of those who came in by it."""
 
-    __slots__ = ("_acceptor", "_admission", "_current", "_pool", "address", "sessions")
+    __slots__ = ("_acceptor", "_admission", "_entrance", "_pool", "_services", "address", "sessions")
 
     def __init__(
         self,
         sock: _socket.socket,
         pool: GreenletPool,
         admission: Admission,
-        current: Callable[[], tuple[Entrance, Services]],
+        entrance: Entrance,
+        services: Services,
+        batch: int,
     ) -> None:
-        self.address = Endpoint(*sock.getsockname()[:2])
+        self.address = address(sock)
         self._admission = admission
         self._pool = pool
-        self._current = current
-        self._acceptor = Acceptor(sock, self._serve, pool)
+        self._entrance = entrance
+        self._services = services
+        self._acceptor = Acceptor(sock, self._serve, pool, batch)
         self.sessions: set[Session] = set()
+
+    @property
+    def name(self) -> str:
+        return self._entrance.facts.name
 
     def start(self) -> None:
         self._acceptor.start()
 
     def close(self) -> None:
+        """Let nobody in any more; may be called twice."""
         self._acceptor.close()
 
     def _serve(self, sock: _socket.socket, peer: tuple[str, int]) -> None:
-        entrance, services = self._current()
+        entrance, services = self._entrance, self._services
         address = peer[0].removeprefix(MAPPED) if peer[0].startswith(MAPPED) else peer[0]
         limits = services.limits
         connection = Connection(sock, limits.timeouts.command, limits.line_length)
-        if not self._admission.enter(address, limits):
+        if not self._admission.enter(address):
             services.log("connection_refused", client=address, reply=str(TOO_MANY))
             connection.write(bytes(TOO_MANY))
             connection.finish()

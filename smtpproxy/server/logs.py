@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import stat
 import sys
 import syslog
 import time
@@ -62,19 +64,12 @@ class Log:
             lines, self._lines, self._size = self._lines, [], 0
             self._to.write(lines)
 
-    def reopen(self, settings: LogSettings) -> None:
-        """Go on as ``settings`` say, in a new file if the old one was moved away; raises OSError, with nothing changed."""
-        target = _target(settings)
-        self.flush()
-        self._to.close()
-        self._to = target
-        self._encode = _json if settings.format == "json" else _Logfmt()
-
     def stop(self) -> None:
         if self._flusher is not None:
             self._flusher.kill()
             self._flusher = None
         self.flush()
+        self._to.close()
 
     def _run(self) -> None:
         while True:
@@ -171,13 +166,22 @@ def _target(settings: LogSettings) -> _Stream | _Syslog:
 class _Stream:
     """A file or a pipe. A full disk loses records, never mail: whoever logs is not told."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_at_once", "_descriptor")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._at_once = select.PIPE_BUF if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else sys.maxsize
 
     def write(self, lines: list[str]) -> None:
+        """In whole lines; several processes may write to one pipe, which takes no more than PIPE_BUF at once."""
         data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+        while len(data) > self._at_once:
+            end = data.rfind(b"\n", 0, self._at_once) + 1 or data.find(b"\n") + 1
+            self._write(data[:end])
+            data = data[end:]
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]

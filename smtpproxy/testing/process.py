@@ -43,14 +43,18 @@ class RunningServer:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The master."""
         return self.process.pid
 
     @property
+    def workers(self) -> list[int]:
+        """The processes that serve."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()]
+
+    @property
     def resident(self) -> int:
-        """Memory in use, in octets (VmRSS of proc(5))."""
-        status = Path(f"/proc/{self.pid}/status").read_text("ascii")
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+        """Memory that the workers use, in octets (VmRSS of proc(5))."""
+        return sum(map(_resident, self.workers))
 
     def client(self, hello: str = "EHLO client.example", source: str = "") -> FakeClient:
         """A client that was greeted and has said hello; it hangs up when the server is stopped."""
@@ -119,6 +123,11 @@ def running_server(folder: Path, toml: str, rules: Mapping[str, str] | None = No
         yield server
     finally:
         server.stop()
+
+
+def _resident(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text("ascii")
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def _environment() -> dict[str, str]:

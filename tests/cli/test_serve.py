@@ -40,7 +40,8 @@ def test_init_check_serve(tmp_path: Path, run: Callable[..., Any], capsys: pytes
         assert message.xclient["ADDR"] == "127.0.0.1" and message.xclient["HELO"] == "me.example"
         assert serving.end() == 0
     printed = serving.printed
-    assert "event=message" in printed and "event=refused" in printed and printed.splitlines()[-1].endswith("sessions=0")
+    assert "event=message" in printed and "event=refused" in printed and "sessions=0" in printed
+    assert printed.splitlines()[-1].endswith("event=stopped")
 
 
 def test_serve_says_what_is_wrong_with_the_configuration(tmp_path: Path, run: Callable[..., Any]) -> None:
@@ -55,6 +56,7 @@ def test_a_reload_that_is_refused_leaves_the_old_configuration(tmp_path: Path, r
     folder = tmp_path / "mail"
     main(["init", str(folder)])
     edit(folder / "listeners.toml", ("127.0.0.1:2525", "127.0.0.1:0"))
+    edit(folder / "handoffs.toml", ("127.0.0.1:10025", "127.0.0.1:1"))
     serving = run("serve", "--config", str(folder))
     port = serving.port
     edit(folder / "relaying.toml", ("domains = ", "domain = "))

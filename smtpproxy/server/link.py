@@ -1,0 +1,51 @@
+"""A worker's bond with its master: it says that it is ready, beats, and does what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import gevent
+from gevent.socket import wait_read
+
+from smtpproxy.server.board import Board
+from smtpproxy.server.channel import Channel
+
+BEAT = 0.5
+"""Seconds between two beats."""
+
+
+class Link:
+    """A master that is gone means drain."""
+
+    __slots__ = ("_board", "_channel", "_column", "_greenlets")
+
+    def __init__(self, channel: Channel, board: Board, column: int) -> None:
+        self._channel = channel
+        self._board = board
+        self._column = column
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
+
+    def start(self, orders: Mapping[str, Callable[[], object]]) -> None:
+        """`orders` are what the worker does when it is told so: "retire", "drain"."""
+        self._greenlets = [gevent.spawn(self._beat), gevent.spawn(self._obey, orders)]
+
+    def stop(self) -> None:
+        gevent.killall(self._greenlets)
+
+    def ready(self) -> None:
+        self._channel.send(say="ready")
+
+    def refused(self, why: str) -> None:
+        self._channel.send(say="refused", why=why)
+
+    def _beat(self) -> None:
+        while True:
+            self._board.beat(self._column)
+            gevent.sleep(BEAT)
+
+    def _obey(self, orders: Mapping[str, Callable[[], object]]) -> None:
+        while not self._channel.closed:
+            wait_read(self._channel.fileno())
+            for message in self._channel.receive():
+                orders[message["do"]]()
+        orders["drain"]()

@@ -1,0 +1,360 @@
+"""The process that holds the sockets and keeps others serving on them. It has no hub, no thread and no rule in it.
+
+    start    bind, fork the workers, say that we listen when all of them are ready
+    SIGHUP   read the configuration; fork the next generation beside the running one; when all of its workers are ready, the
+             old ones let nobody in any more and end with their sessions; when one is not, the next generation is given up
+    SIGTERM  workers finish what they are doing within the limit (SIGINT likewise; a second one ends them at once)
+    SIGUSR2  execute the program anew with our sockets; when that one serves, we end as after a reload
+    a worker that dies is replaced, one that does not answer is killed and replaced
+
+Signals only set a flag; one loop acts.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gevent.monkey import get_original
+
+from smtpproxy.config.difference import difference
+from smtpproxy.config.load import load
+from smtpproxy.config.problem import ConfigErrors
+from smtpproxy.config.schema import Config
+from smtpproxy.server import privileges, systemd
+from smtpproxy.server.board import Board
+from smtpproxy.server.build import data_folder
+from smtpproxy.server.channel import Channel
+from smtpproxy.server.child import STACK_SIGNAL, Child, State, fork
+from smtpproxy.server.logs import Log
+from smtpproxy.server.refused import Refused
+from smtpproxy.server.respawn import Backoff
+from smtpproxy.server.sockets import Sockets, activated, address, close_all, handed_over, open_missing, wanted
+from smtpproxy.server.upgrade import Upgrade
+
+TICK = 0.25
+STUCK = 3.0
+"""Seconds without a heartbeat after which a worker is replaced."""
+LAST_WORDS = 0.2
+"""Seconds that it then has to say where it is stuck."""
+START = 60.0
+"""Seconds that a worker may take to become ready."""
+GRACE = 5.0
+"""Seconds beyond the drain limit before workers that still run are killed."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
+
+
+class Generation:
+    """One configuration and the sockets it is served on."""
+
+    __slots__ = ("config", "log", "problem", "sockets")
+
+    def __init__(self, config: Config, sockets: Sockets, log: Log) -> None:
+        self.config = config
+        self.sockets = sockets
+        self.log = log
+        self.problem = ""
+        """Why it cannot serve."""
+
+
+Serve = Callable[[Generation, Channel, Board, int, bool], int]
+"""What a worker runs: with its generation, its end of the channel, the board, its column, and whether it is the first."""
+
+
+class Master:
+    """``serve`` becomes the worker, in a process of its own."""
+
+    def __init__(self, path: Path, config: Config, serve: Serve, tell: Callable[[str], None]) -> None:
+        self._path = path
+        self._serve = serve
+        self._tell = tell
+        self._board = Board()
+        self._children: dict[int, Child] = {}
+        self._generation = Generation(config, {}, _log(config))
+        self._next: Generation | None = None
+        self._backoff = Backoff()
+        self._upgrade: Upgrade | None = None
+        self._flags: set[int] = set()
+        self._stopping = 0.0
+        """When to kill what still runs; 0 while we serve."""
+        self._wake: tuple[int, int] = (-1, -1)
+
+    def run(self) -> int:
+        """Serve until told to stop; the exit status. Raises ``Refused`` when it cannot begin."""
+        config = self._generation.config
+        privileges.check(config.user)
+        privileges.give(_made(config), config.user)
+        inherited = {**activated(config, os.environ), **handed_over(os.environ)}
+        try:
+            opened = open_missing(config, inherited)
+            self._listen_to_signals()
+            held = {**inherited, **opened}
+            self._begin(Generation(config, {key: held[key] for key in wanted(config)}, self._generation.log))
+            close_all(sock for key, sock in inherited.items() if key not in self._wanted.sockets)
+            while self._children or not self._stopping:
+                self._turn()
+            if self._generation.problem:
+                raise Refused(self._generation.problem)
+            self.log("stopped")
+            return 0
+        finally:
+            self._end()
+
+    @property
+    def log(self) -> Log:
+        return self._generation.log
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._wait()
+        self._act_on_signals()
+        for child in list(self._children.values()):
+            self._hear(child)
+        self._reap()
+        self._look_after()
+        self.log.flush()
+
+    def _wait(self) -> None:
+        channels = [child.channel for child in self._children.values()]
+        readable = [self._wake[0], *(channel for channel in channels if not channel.closed)]
+        writable = [channel for channel in channels if channel.flush()]
+        if self._upgrade is not None:
+            readable.append(self._upgrade.descriptor)
+        ready, _, _ = get_original("select", "select")(readable, writable, (), TICK)
+        if self._wake[0] in ready:
+            os.read(self._wake[0], 4096)
+
+    def _listen_to_signals(self) -> None:
+        self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: self._flags.add(number))
+
+    def _act_on_signals(self) -> None:
+        flags, self._flags = self._flags, set()
+        if flags & {signal.SIGTERM, signal.SIGINT}:
+            self._stop()
+        if self._stopping:
+            return
+        if signal.SIGHUP in flags:
+            self._reload()
+        if signal.SIGUSR2 in flags and self._upgrade is None:
+            self._execute_anew()
+        if self._upgrade is not None:
+            self._watch_upgrade(self._upgrade)
+
+    # -- generations ---------------------------------------------------------------------------------------------
+
+    @property
+    def _wanted(self) -> Generation:
+        return self._next or self._generation
+
+    def _begin(self, generation: Generation) -> None:
+        self._next = generation
+        for number in range(generation.config.workers):
+            self._fork(generation, first=number == 0)
+
+    def _reload(self) -> None:
+        if self._next is not None:
+            self._give_up(self._next, "a newer configuration has come")
+        systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        old = self._generation
+        try:
+            config = load(self._path)
+            privileges.check(config.user)
+            privileges.give(_made(config), config.user)
+            opened = open_missing(config, old.sockets)
+            log = _log(config)
+        except (ConfigErrors, Refused, OSError) as error:
+            self._refuse(str(error))
+            return
+        held = {**old.sockets, **opened}
+        self._begin(Generation(config, {key: held[key] for key in wanted(config)}, log))
+
+    def _settle(self, new: Generation) -> None:
+        """All of its workers serve: it takes the place of the one before."""
+        old, self._generation, self._next = self._generation, new, None
+        if old.log is not new.log:
+            old.log.stop()
+        self._retire(old)
+        gone = [sock for key, sock in old.sockets.items() if key not in new.sockets]
+        for (name, endpoint), sock in new.sockets.items():
+            if (name, endpoint) not in old.sockets:
+                self._tell(f"listening on {address(sock)} ({name})")
+                self.log("listening", listener=name, address=str(address(sock)))
+        close_all(gone)
+        if old.sockets:
+            changes = difference(old.config, new.config)
+            for change in changes:
+                self._tell(change)
+            self.log("reloaded", listeners=len(new.sockets), changes=len(changes))
+        systemd.notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving with {new.config.workers} workers")
+        Upgrade.report_ready(os.environ)
+
+    def _give_up(self, new: Generation, why: str) -> None:
+        """The next generation cannot serve: the running one stays."""
+        self._next = None
+        for child in self._of(new):
+            child.kill(signal.SIGKILL)
+        close_all(sock for key, sock in new.sockets.items() if key not in self._generation.sockets)
+        if new.log is not self._generation.log:
+            new.log.stop()
+        if not self._generation.sockets:
+            self._generation.problem = why
+            self._stopping = time.monotonic()
+            return
+        self._refuse(why)
+
+    def _refuse(self, why: str) -> None:
+        self.log("reload_refused", level="error", error=why)
+        self._tell(f"reload refused, the old configuration stays:\n{why}")
+        systemd.notify("READY=1")
+
+    def _retire(self, generation: Generation) -> None:
+        for child in self._of(generation):
+            child.state = State.RETIRING
+            child.channel.send(do="retire")
+
+    def _of(self, generation: Generation) -> list[Child]:
+        return [child for child in self._children.values() if child.generation is generation]
+
+    # -- children ------------------------------------------------------------------------------------------------
+
+    def _fork(self, generation: Generation, first: bool = False) -> None:
+        column = self._board.take()
+        generation.log.flush()
+
+        def run(channel: Channel) -> int:
+            for child in self._children.values():
+                child.close()
+            for descriptor in self._wake:
+                os.close(descriptor)
+            held = {**self._generation.sockets, **(self._next.sockets if self._next else {})}
+            close_all(sock for key, sock in held.items() if key not in generation.sockets)
+            return self._serve(generation, channel, self._board, column, first)
+
+        child = fork(column, generation, time.monotonic(), run)
+        self._children[child.pid] = child
+
+    def _hear(self, child: Child) -> None:
+        for message in child.channel.receive():
+            if message["say"] == "ready":
+                child.state = State.READY
+                child.beaten = time.monotonic()
+                if child.generation is self._generation:
+                    self.log("worker_ready", pid=child.pid)
+            elif message["say"] == "refused":
+                child.generation.problem = message["why"]
+        new = self._next
+        if new is not None and all(child.state is State.READY for child in self._of(new)):
+            self._settle(new)
+
+    def _reap(self) -> None:
+        waitpid = get_original("os", "waitpid")
+        for child in list(self._children.values()):
+            pid, status = waitpid(child.pid, os.WNOHANG)
+            if pid:
+                self._gone(child, os.waitstatus_to_exitcode(status))
+
+    def _gone(self, child: Child, status: int) -> None:
+        del self._children[child.pid]
+        self._hear(child)
+        self._board.free(child.column)
+        words = child.last_words()
+        child.close()
+        if child.generation is self._next:
+            self._give_up(self._next, self._next.problem or f"a worker ended with {status} before it was ready")
+            return
+        if self._stopping or child.state in (State.RETIRING, State.DRAINING):
+            return
+        self.log("worker_died", level="error", pid=child.pid, status=status, stack=words or None)
+        self._backoff.died(time.monotonic() - child.began)
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        if self._stopping:
+            if now > self._stopping:
+                self._kill_all()
+            return
+        for child in self._children.values():
+            self._check_heart(child, now)
+        missing = self._generation.config.workers - len(self._of(self._generation)) if self._generation.sockets else 0
+        if missing > 0 and self._backoff.may_start(now):
+            self._fork(self._generation)
+
+    def _check_heart(self, child: Child, now: float) -> None:
+        beats = self._board.beats(child.column)
+        if beats != child.beats:
+            child.beats, child.beaten = beats, now
+        elif now - child.beaten > (START if child.state is State.STARTING else STUCK):
+            child.beaten = now
+            child.kill(STACK_SIGNAL)
+            get_original("time", "sleep")(LAST_WORDS)
+            self.log("worker_stuck", level="error", pid=child.pid)
+            child.kill(signal.SIGKILL)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        if self._stopping:
+            self._kill_all()
+            return
+        systemd.notify("STOPPING=1")
+        self._stopping = time.monotonic() + self._generation.config.limits.timeouts.drain + GRACE
+        self._close_sockets()
+        for child in self._children.values():
+            child.state = State.DRAINING
+            child.channel.send(do="drain")
+
+    def _kill_all(self) -> None:
+        for child in self._children.values():
+            child.kill(signal.SIGKILL)
+
+    def _close_sockets(self) -> None:
+        close_all({**self._generation.sockets, **(self._next.sockets if self._next else {})}.values())
+
+    def _end(self) -> None:
+        self._kill_all()
+        self._close_sockets()
+        self.log.stop()
+
+    # -- upgrade -------------------------------------------------------------------------------------------------
+
+    def _execute_anew(self) -> None:
+        self.log.flush()
+        self._upgrade = Upgrade.start(self._generation.sockets)
+        self.log("upgrade_started", pid=self._upgrade.pid)
+
+    def _watch_upgrade(self, upgrade: Upgrade) -> None:
+        outcome = upgrade.outcome()
+        if outcome is None:
+            return
+        self._upgrade = None
+        if outcome:
+            self.log("upgraded", pid=upgrade.pid)
+            self._stopping = float("inf")
+            self._close_sockets()
+            self._retire(self._generation)
+        else:
+            self.log("upgrade_refused", level="error", pid=upgrade.pid)
+            self._tell("the upgrade did not come up: the running program stays")
+
+
+def _log(config: Config) -> Log:
+    """Opened before privileges are dropped; all workers of a generation write to it."""
+    try:
+        return Log(config.log)
+    except OSError as error:
+        raise Refused(f"cannot write the log: {error}") from None
+
+
+def _made(config: Config) -> Path:
+    try:
+        return data_folder(config)
+    except OSError as error:
+        raise Refused(str(error)) from None

@@ -1,0 +1,29 @@
+"""One process's hand on the board."""
+
+from __future__ import annotations
+
+from smtpproxy.server.board import Board
+
+
+class Tally:
+    """Reads the sums of all processes, writes its own column only."""
+
+    __slots__ = ("_board", "_column", "of_address", "total")
+
+    def __init__(self, board: Board, column: int) -> None:
+        self._board = board
+        self._column = column
+        self.total = board.total
+        self.of_address = board.of_address
+
+    @classmethod
+    def alone(cls) -> Tally:
+        """Of a process that has no others beside it."""
+        board = Board()
+        return cls(board, board.take())
+
+    def enter(self, address: str) -> None:
+        self._board.enter(self._column, address)
+
+    def leave(self, address: str) -> None:
+        self._board.leave(self._column, address)

@@ -1,0 +1,230 @@
+"""A master and its workers: who dies is replaced, who is told so goes, and nobody outside notices."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.front import ENVELOPE
+from smtpproxy.testing.process import RunningServer
+from smtpproxy.testing.waiting import until
+
+Start = Callable[..., RunningServer]
+
+MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
+
+
+def toml(more: str = "", workers: int = 2) -> str:
+    return (
+        f'hostname = "mx.example.com"\nworkers = {workers}\n[listener.mx]\nbind = ["127.0.0.1:0"]\nhandoff = "out"\n'
+        f'[handoff.out]\nkind = "discard"\n[relaying]\ndomains = ["example.com"]\n{more}'
+    )
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def deliver(port: int) -> None:
+    """One message, from the greeting to QUIT, each answer as it must be."""
+    client = FakeClient.greeted(port)
+    for line in ENVELOPE:
+        assert client.send(line).code == 250
+    assert client.message(MESSAGE).code == 250
+    assert client.send("QUIT").code == 221
+    client.close()
+
+
+@contextmanager
+def load(port: int) -> Iterator[list[BaseException]]:
+    """Messages without a pause, each on a connection of its own, as long as the block lasts; gives what went wrong."""
+    wrong: list[BaseException] = []
+    done = threading.Event()
+    count = 0
+
+    def run() -> None:
+        nonlocal count
+        while not done.is_set():
+            try:
+                deliver(port)
+                count += 1
+            except BaseException as error:
+                wrong.append(error)
+                return
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    until(lambda: count > 20)
+    yield wrong
+    seen = count
+    until(lambda: wrong or count > seen + 20)
+    done.set()
+    for thread in threads:
+        thread.join()
+
+
+# -- workers -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_master_has_as_many_workers_as_the_configuration_says(start: Start) -> None:
+    server = start(toml(workers=3))
+    assert len(server.workers) == 3
+    deliver(server.port)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_others_serve_on(start: Start) -> None:
+    server = start(toml())
+    first, second = server.workers
+    for victim in (first, second):
+        os.kill(victim, signal.SIGKILL)
+        deliver(server.port)
+        until(lambda victim=victim: len(set(server.workers) - {victim}) == 2, 1.0, "a new worker")  # type: ignore[misc]
+        until(lambda: server.log.count("event=worker_ready") >= 1)
+    assert f"event=worker_died level=error pid={first} status=-9" in server.log
+
+
+def test_the_master_has_no_hub_and_no_thread(start: Start) -> None:
+    server = start(toml())
+    assert len(os.listdir(f"/proc/{server.pid}/task")) == 1
+    opened = [os.readlink(f"/proc/{server.pid}/fd/{number}") for number in os.listdir(f"/proc/{server.pid}/fd")]
+    assert not [name for name in opened if "eventpoll" in name or "eventfd" in name]
+
+
+def test_a_master_that_is_killed_takes_its_workers_with_it(start: Start) -> None:
+    server = start(toml())
+    workers = server.workers
+    server.signal(signal.SIGKILL)
+    server.process.wait()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+def test_a_stop_of_the_whole_group_is_a_stop(start: Start) -> None:
+    server = start(toml())
+    pids = [*server.workers, server.pid]
+    client = server.client()
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    assert client.reply().startswith("421 4.3.2")
+    assert server.process.wait(5) == 0
+    assert "event=worker_died" not in server.log
+
+
+def test_connections_are_counted_over_all_workers(start: Start) -> None:
+    server = start(toml("[limits]\nconnections_per_client = 6\n", workers=3))
+    clients = [server.client() for _ in range(6)]
+    for _ in range(6):
+        refused = FakeClient(server.port)
+        assert refused.reply().startswith("421 4.7.0")
+        refused.close()
+    clients[0].close()
+
+    def let_in() -> bool:
+        client = FakeClient(server.port)
+        code = client.reply().code
+        client.close()
+        return code == 220
+
+    until(let_in)
+
+
+def test_what_a_dead_worker_counted_is_forgotten(start: Start) -> None:
+    server = start(toml("[limits]\nconnections_per_client = 4\n"))
+    before = server.workers
+    clients = [FakeClient.greeted(server.port) for _ in range(4)]
+    assert clients
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: server.log.count("event=worker_ready") == 2)
+    for client in [server.client() for _ in range(4)]:
+        assert client.send("NOOP").code == 250
+
+
+# -- generations ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_under_load_refuses_nobody(start: Start) -> None:
+    server = start(toml())
+    with load(server.port) as wrong:
+        for count in (1, 2, 3):
+            server.signal(signal.SIGHUP)
+            until(lambda count=count: server.log.count("event=reloaded") == count)  # type: ignore[misc]
+    assert not wrong
+    until(lambda: len(server.workers) == 2, 5.0, "the old workers to end")
+
+
+def test_an_upgrade_under_load_refuses_nobody(start: Start) -> None:
+    server = start(toml())
+    with load(server.port) as wrong:
+        server.signal(signal.SIGUSR2)
+        started = until(lambda: re.search(r"event=upgrade_started pid=(\d+)", server.log))
+        successor = int(started[1])
+        assert server.process.wait(10) == 0
+    assert not wrong
+    assert "serve --config" in command_line(successor)
+    deliver(server.port)
+    os.kill(successor, signal.SIGTERM)
+    until(lambda: server.log.count("event=stopped") == 2)
+    with pytest.raises(ConnectionRefusedError):
+        FakeClient(server.port)
+
+
+def test_an_upgrade_that_cannot_start_changes_nothing(start: Start) -> None:
+    server = start(toml())
+    (server.folder / "smtpproxy.toml").write_text("[listener.mx\n")
+    server.signal(signal.SIGUSR2)
+    until(lambda: "event=upgrade_refused" in server.log)
+    deliver(server.port)
+    (server.folder / "smtpproxy.toml").write_text(toml())
+    server.signal(signal.SIGUSR2)
+    until(lambda: "event=upgraded" in server.log)
+    assert server.process.wait(5) == 0
+    successor = int(re.findall(r"event=upgraded pid=(\d+)", server.log)[0])
+    deliver(server.port)
+    os.kill(successor, signal.SIGTERM)
+    until(lambda: "event=stopped" in server.log.rpartition("event=upgraded")[2])
+
+
+# -- systemd -------------------------------------------------------------------------------------------------------------
+
+
+def test_systemd_is_told(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    heard.settimeout(10)
+    heard.bind(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    server = start(toml())
+    assert heard.recv(1024).decode().splitlines()[:2] == ["READY=1", f"MAINPID={server.pid}"]
+    server.signal(signal.SIGHUP)
+    assert heard.recv(1024).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+    assert heard.recv(1024).startswith(b"READY=1")
+    server.signal(signal.SIGTERM)
+    assert heard.recv(1024) == b"STOPPING=1"
+    heard.close()
+
+
+# -- users ---------------------------------------------------------------------------------------------------------------
+
+
+def test_workers_become_the_user_and_the_master_does_not(start: Start, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.fail("this test needs root, as the checks have it")
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    server = start('user = "nobody"\n' + toml())
+    deliver(server.port)
+    assert os.stat(f"/proc/{server.pid}").st_uid == 0
+    for pid in server.workers:
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert re.search(r"^Uid:\s+65534\s+65534\s+65534\s+65534$", status, re.MULTILINE)
+        assert "Groups:\t65534" in status
+    assert (server.folder / "data").stat().st_uid == 65534

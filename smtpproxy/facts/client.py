@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import EllipsisType
 
 from smtpproxy.facts.missing import Fact, put
-from smtpproxy.facts.notes import Notes, Results
+from smtpproxy.facts.notes import Noted
 
 Lookup = Callable[[str], tuple[str | None, bool]]
 """From an address to its confirmed host name, None when it has none; true: the answer may be another one later."""
@@ -29,7 +29,7 @@ class ListenerFacts(Fact):
         """smtp or lmtp."""
 
 
-class Client(Fact):
+class Client(Noted):
     """Who is at the other end, as far as we know by now."""
 
     __slots__ = (
@@ -37,8 +37,6 @@ class Client(Fact):
         "_lookup",
         "_name",
         "_name_temporary",
-        "_notes",
-        "_results",
         "address",
         "connected_address",
         "connected_port",
@@ -93,8 +91,6 @@ class Client(Fact):
     _lookup: Lookup | None
     _name: str | EllipsisType | None
     _name_temporary: bool
-    _notes: Notes | None
-    _results: Results | None
 
     def __init__(
         self,
@@ -161,20 +157,6 @@ class Client(Fact):
         3.1); between MAIL and DATA it may be pipelining.
         """
         return self._ahead is not None and self._ahead()
-
-    @property
-    def notes(self) -> Notes:
-        """What rules keep for the rest of the session."""
-        if self._notes is None:
-            put(self, "_notes", Notes())
-        return self._notes  # type: ignore[return-value]
-
-    @property
-    def results(self) -> Results:
-        """What checks found about the client."""
-        if self._results is None:
-            put(self, "_results", Results())
-        return self._results  # type: ignore[return-value]
 
     def take_identity(
         self,

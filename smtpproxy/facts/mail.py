@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from smtpproxy.facts.client import Client
-from smtpproxy.facts.missing import Fact, FactMissing, missing, put
-from smtpproxy.facts.notes import Notes, Results
+from smtpproxy.facts.missing import FactMissing, missing, put
+from smtpproxy.facts.notes import Noted
 from smtpproxy.facts.parts import Part, Parts
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.facts.views import BodyView, HeaderView, joined
@@ -32,7 +32,7 @@ _STAGES: Mapping[str, str] = {
 """From which hook on a fact is there."""
 
 
-class Mail(Fact):
+class Mail(Noted):
     """One mail, from MAIL to the answer after the dot.
 
     A change of sender, recipients or route after the hand-off began counts up ``revision``: the session begins again.
@@ -43,9 +43,7 @@ class Mail(Fact):
         "_changes",
         "_complete",
         "_header",
-        "_notes",
         "_parts",
-        "_results",
         "_sender",
         "_via",
         "begun",
@@ -92,8 +90,6 @@ class Mail(Fact):
     _header: HeaderView | None
     _body: BodyView | None
     _parts: Parts | None
-    _notes: Notes | None
-    _results: Results | None
 
     def __init__(self, id: str, client: Client, sender: Address, params: Mapping[str, str | None] | None = None) -> None:
         params = {} if params is None else params
@@ -150,20 +146,6 @@ class Mail(Fact):
         if name != self._via:
             put(self, "_via", name)
             self._changed()
-
-    @property
-    def notes(self) -> Notes:
-        """What rules keep for the rest of the transaction."""
-        if self._notes is None:
-            put(self, "_notes", Notes())
-        return self._notes  # type: ignore[return-value]
-
-    @property
-    def results(self) -> Results:
-        """What checks found about the mail."""
-        if self._results is None:
-            put(self, "_results", Results())
-        return self._results  # type: ignore[return-value]
 
     @property
     def header(self) -> HeaderView:

@@ -137,6 +137,29 @@ class Results(Fact):
         return ", ".join(map(str, self))
 
 
+class Noted(Fact):
+    """A client or a mail: rules keep notes about it, checks leave results. Constructors set both slots to None."""
+
+    __slots__ = ("_notes", "_results")
+
+    _notes: Notes | None
+    _results: Results | None
+
+    @property
+    def notes(self) -> Notes:
+        """What rules keep for as long as the session, or the transaction, lasts."""
+        if self._notes is None:
+            put(self, "_notes", Notes())
+        return self._notes  # type: ignore[return-value]
+
+    @property
+    def results(self) -> Results:
+        """What checks found."""
+        if self._results is None:
+            put(self, "_results", Results())
+        return self._results  # type: ignore[return-value]
+
+
 def as_dict(notes: Notes) -> dict[str, Any]:
     """All notes as a plain dictionary of its own."""
     copy: dict[str, Any] = plain({name: notes[name] for name in notes})[0]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from smtpproxy.facts.missing import Fact, put
-from smtpproxy.facts.views import Octets, Text, octets_of
+from smtpproxy.facts.views import FieldsView, Octets, Text, octets_of
 from smtpproxy.message import part_edit
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.entities import Entities, Entity, PartError, SignedPart
@@ -17,8 +17,8 @@ from smtpproxy.message.mime import decode_text
 __all__ = ["Part", "PartError", "PartHeader", "Parts", "SignedPart"]
 
 
-class PartHeader(Fact):
-    """``part.header[name]`` is the first field of that name, decoded, None when there is none; to be read only."""
+class PartHeader(FieldsView):
+    """The header of a part; to be read only."""
 
     __slots__ = ("_entity",)
     _noun = "part.header"
@@ -27,30 +27,8 @@ class PartHeader(Fact):
     def __init__(self, entity: Entity) -> None:
         put(self, "_entity", entity)
 
-    def __getitem__(self, name: str) -> str | None:
-        return next((field.value for field in self._named(name)), None)
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """``header[name]`` with a value of one's own for a field that is not there."""
-        value = self[name]
-        return default if value is None else value
-
-    def get_all(self, name: str) -> list[str]:
-        """The values of all fields of that name, from the top."""
-        return [field.value for field in self._named(name)]
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(True for _ in self._named(name))
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter([(field.name, field.value) for field in self._entity.header.fields if field.name])
-
-    def __len__(self) -> int:
-        return sum(1 for field in self._entity.header.fields if field.name)
-
-    def _named(self, name: str) -> Iterator[Field]:
-        wanted = name.lower()
-        return (field for field in self._entity.header.fields if field.key == wanted and wanted)
+    def _fields(self) -> Sequence[Field]:
+        return self._entity.header.fields
 
 
 class Part(Fact):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from smtpproxy.facts.missing import Fact, put
 from smtpproxy.message.edits import Ledger
@@ -15,19 +15,18 @@ RAW_LIMIT = 10 << 20
 """Octets that a rule may have in one piece; larger messages are read in chunks."""
 
 
-class HeaderView(Fact):
+class FieldsView(Fact):
     """``header[name]`` is the first field of that name, decoded, None when there is none; names in any case."""
 
-    __slots__ = ("_ledger",)
-    _noun = "header"
-    _ledger: Ledger
+    __slots__ = ()
 
-    def __init__(self, ledger: Ledger) -> None:
-        put(self, "_ledger", ledger)
+    def _fields(self) -> Sequence[Field]:
+        """The fields, from the top; one that is no field has no name."""
+        raise NotImplementedError
 
     def __getitem__(self, name: str) -> str | None:
         wanted = name.lower()
-        for field in self._ledger.fields:
+        for field in self._fields():
             if field.key == wanted and wanted:
                 return field.value
         return None
@@ -45,10 +44,28 @@ class HeaderView(Fact):
         return isinstance(name, str) and bool(self._named(name))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter([(field.name, field.value) for field in self._ledger.fields if field.name])
+        return iter([(field.name, field.value) for field in self._fields() if field.name])
 
     def __len__(self) -> int:
-        return sum(1 for field in self._ledger.fields if field.name)
+        return sum(1 for field in self._fields() if field.name)
+
+    def _named(self, name: str) -> list[Field]:
+        wanted = name.lower()
+        return [field for field in self._fields() if field.key == wanted and wanted]
+
+
+class HeaderView(FieldsView):
+    """The header of the mail: what is read, and what is changed."""
+
+    __slots__ = ("_ledger",)
+    _noun = "header"
+    _ledger: Ledger
+
+    def __init__(self, ledger: Ledger) -> None:
+        put(self, "_ledger", ledger)
+
+    def _fields(self) -> Sequence[Field]:
+        return self._ledger.fields
 
     def __setitem__(self, name: str, value: str | float | None) -> None:
         """Replace the first field of that name where it stands and drop the others; None drops all.
@@ -84,10 +101,6 @@ class HeaderView(Fact):
         for field in fields:
             self._ledger.remove_field(field)
         return len(fields)
-
-    def _named(self, name: str) -> list[Field]:
-        wanted = name.lower()
-        return [field for field in self._ledger.fields if field.key == wanted and wanted]
 
 
 class BodyView(Fact):

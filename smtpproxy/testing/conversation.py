@@ -190,6 +190,16 @@ class Conversation:
 
     def _act(self, stage: str, argument: str, usual: str) -> bool:
         """Do what was ordered for the stage, or the usual. True when that was a positive reply."""
+        act = self._ordered(stage, argument)
+        if isinstance(act, bytes):
+            self._channel.sendall(act)
+            return False
+        reply = str(act or usual)
+        self._send(reply)
+        return reply[0] in "23"
+
+    def _ordered(self, stage: str, argument: str) -> object:
+        """The act ordered for the stage once it is let go; hanging up and hanging are done here and raise Gone."""
         act = self._upstream.act(stage, argument)
         while isinstance(act, Hold):
             act.wait()
@@ -198,12 +208,7 @@ class Conversation:
             raise Gone
         if act is HANG:
             self._read_to_the_end()
-        if isinstance(act, bytes):
-            self._channel.sendall(act)
-            return False
-        reply = str(act or usual)
-        self._send(reply)
-        return reply[0] in "23"
+        return act
 
     def _send(self, reply: str) -> None:
         self._channel.sendall("".join(f"{line}\r\n" for line in reply.split("\n")).encode("utf-8", "surrogateescape"))
@@ -244,14 +249,7 @@ class Conversation:
             self._read()
 
     def _body_act(self) -> None:
-        act = self._upstream.act("body", "")
-        while isinstance(act, Hold):
-            act.wait()
-            act = act.act
-        if act is DROP:
-            raise Gone
-        if act is HANG:
-            self._read_to_the_end()
+        act = self._ordered("body", "")
         if act is not None:
             self._send(str(act))
             raise Gone

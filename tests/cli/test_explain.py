@@ -13,23 +13,10 @@ from typing import Any
 import pytest
 
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.testing.waiting import until
-
-TOML = """
-hostname = "mx.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "out"
-[handoff.out]
-kind = "proxy"
-to = ["{upstream}"]
-[relaying]
-domains = ["example.com"]
-[trace]
-{trace}
-"""
 
 RULES = """\
 from smtpproxy.script import Secret, close, defer, deny, log, settings
@@ -93,8 +80,8 @@ def why(server: RunningServer, *arguments: str) -> str:
 @pytest.fixture
 def server(start: Callable[..., RunningServer], upstream: FakeUpstream) -> RunningServer:
     upstream.on("RCPT", "550 5.1.1 Unknown user", argument="unknown@")
-    toml = TOML.format(upstream=upstream.address, trace="sample = 0.0")
-    return start(toml + '[rule.10-why]\nwall = "1s"\n', {"10-why.py": RULES})
+    more = '[trace]\nsample = 0.0\n[rule.10-why]\nwall = "1s"\n'
+    return start(one_listener("proxy", upstream.address, more=more), {"10-why.py": RULES})
 
 
 def refused(server: RunningServer, recipient: str, sender: str = "a@client.example") -> Any:
@@ -236,7 +223,7 @@ def test_only_what_is_remarkable_or_asked_for_is_kept(server: RunningServer) -> 
 
 
 def test_samples(start: Callable[..., RunningServer], upstream: FakeUpstream) -> None:
-    server = start(TOML.format(upstream=upstream.address, trace="sample = 1.0"))
+    server = start(one_listener("proxy", upstream.address, more="[trace]\nsample = 1.0"))
     with FakeClient.greeted(server.port) as client:
         client.send("MAIL FROM:<a@client.example>")
         client.send("RCPT TO:<b@example.com>")

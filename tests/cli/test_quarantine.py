@@ -10,28 +10,18 @@ import pytest
 
 from smtpproxy.handoff.shelf import items
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.upstream import FakeUpstream
 
-TOML = """
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "out"
-[handoff.out]
-kind = "proxy"
-to = ["{upstream}"]
-[handoff.jail]
-kind = "quarantine"
-[relaying]
-domains = ["example.com"]
-"""
+JAIL = '[handoff.jail]\nkind = "quarantine"\n'
 RULE = 'on_error = "quarantine"\n\ndef on_message(mail):\n    1 / 0\n'
 MESSAGE = b"Subject: hello\r\n\r\n.a line that begins with a dot\r\n"
 
 
 @pytest.fixture
 def server(start: Callable[..., RunningServer], upstream: FakeUpstream) -> RunningServer:
-    server = start(TOML.format(upstream=upstream.address), {"10-scan.py": RULE})
+    server = start(one_listener("proxy", upstream.address, more=JAIL), {"10-scan.py": RULE})
     with FakeClient.greeted(server.port) as client:
         client.send("MAIL FROM:<a@client.example>")
         client.send("RCPT TO:<b@example.com>")

@@ -13,6 +13,7 @@ import pytest
 
 from smtpproxy.testing.acts import DROP, HANG
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.upstream import FakeUpstream
 
@@ -200,14 +201,7 @@ def test_conversations(start: Any, proof: Any, conversation: Callable[..., None]
 
 # -- noise from behind -------------------------------------------------------------------------------------------------
 
-PROXY = """
-hostname = "mx.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "out"
-[handoff.out]
-kind = "proxy"
-to = ["{address}"]
+QUICK = """
 [handoff.out.timeouts]
 connect = "1s"
 greeting = "100ms"
@@ -215,8 +209,6 @@ mail = "100ms"
 data = "100ms"
 block = "1s"
 final = "100ms"
-[relaying]
-domains = ["example.com"]
 [limits]
 errors = 0
 junk_commands = 0
@@ -251,7 +243,7 @@ class NoisyUpstream(FakeUpstream):
 def test_an_upstream_that_talks_nonsense(start: Any, proof: Any) -> None:
     """Each command of the client's is answered; 250 for a message only if the upstream has taken it."""
     with NoisyUpstream(keywords=["PIPELINING", "8BITMIME"]) as upstream:
-        server = start(PROXY.format(address=upstream.address))
+        server = start(one_listener("proxy", upstream.address, more=QUICK))
         told: dict[str, str] = {}
         turns = proof.lasting(1.5)
         gevent.joinall([gevent.spawn(send_messages, server, turns, told) for _ in range(8)], raise_error=True)
@@ -269,7 +261,7 @@ def test_an_upstream_that_talks_nonsense(start: Any, proof: Any) -> None:
 def test_an_answer_in_front_of_the_message_is_none(start: Any) -> None:
     with FakeUpstream() as upstream:
         upstream.on("DATA", "354 Go\n250 2.0.0 Ok")
-        server = start(PROXY.format(address=upstream.address))
+        server = start(one_listener("proxy", upstream.address, more=QUICK))
         assert say_message(server.client(), "b@example.com").startswith("451 4.4.2")
 
 

@@ -320,25 +320,16 @@ def test_hanging_up_within_the_message_delivers_nothing(front: Begin) -> None:
     assert (out.delivered, store.delivered, store.held) == ([], [], [])
 
 
+THINKS = "import gevent\ndef on_message(mail):\n    gevent.sleep(0.1)\n"
+
+
 @pytest.mark.parametrize("outlet", [live, durable])
-@pytest.mark.parametrize("rule", ["", change("on_message", "pass")], ids=["streamed", "stored"])
+@pytest.mark.parametrize("rule", ["", change("on_message", "pass"), THINKS], ids=["streamed", "stored", "thought about"])
 def test_a_client_that_left_before_the_end_was_answered_is_not_delivered_for(
     front: Begin, outlet: Callable[[], FakeOutlet], rule: str
 ) -> None:
     out = outlet()
     it = front(out, rule=rule)
-    client = it.begun()
-    client.send("DATA")
-    client.raw(MESSAGE + b".\r\n")
-    client.close()
-    ended(it)
-    assert (out.delivered, out.held) == ([], [])
-
-
-def test_a_client_that_leaves_while_a_rule_thinks_is_not_delivered_for(front: Begin) -> None:
-    rule = "import gevent\ndef on_message(mail):\n    gevent.sleep(0.1)\n"
-    out, store = durable("out"), durable()
-    it = front(out, store, rule=rule)
     client = it.begun()
     client.send("DATA")
     client.raw(MESSAGE + b".\r\n")

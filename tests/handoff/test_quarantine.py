@@ -17,6 +17,7 @@ from smtpproxy.handoff.quarantine import QuarantineOutlet
 from smtpproxy.handoff.shelf import HELD, Holding, Slip, drop_orphans, items
 from smtpproxy.testing.acts import Hold
 from smtpproxy.testing.front import Front
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import running_server
 from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.testing.waiting import until
@@ -159,18 +160,7 @@ class TestAtTheStart:
 
 def test_killed_between_finish_and_commit(tmp_path: Path, upstream: FakeUpstream) -> None:
     """The quarantine holds the message while the live upstream decides; nobody has been told 250."""
-    toml = f"""
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "out"
-[handoff.out]
-kind = "proxy"
-to = ["{upstream.address}"]
-[handoff.jail]
-kind = "quarantine"
-[relaying]
-domains = ["example.com"]
-"""
+    toml = one_listener("proxy", upstream.address, more='[handoff.jail]\nkind = "quarantine"\n')
     rules = {"10-jail.py": "def on_rcpt(mail, rcpt):\n    if rcpt.local_part == 'bad': rcpt.via = 'jail'\n"}
     jail = tmp_path / "server" / "data" / "quarantine"
     hold = Hold()

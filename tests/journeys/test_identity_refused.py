@@ -7,20 +7,8 @@ from typing import Any
 
 import pytest
 
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
-
-CONFIG = """
-hostname = "front.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "inbound"
-[handoff.inbound]
-kind = "proxy"
-to = ["127.0.0.1:{port}"]
-identity = "{identity}"
-[relaying]
-domains = ["example.com"]
-"""
 
 
 @pytest.mark.parametrize("identity", ["xclient", "xforward"])
@@ -28,7 +16,7 @@ def test_the_mail_is_deferred_and_nothing_is_relayed(
     postfix: Callable[..., Any], start: Callable[..., RunningServer], swaks: Any, identity: str
 ) -> None:
     mx = postfix({"mx": {}})
-    server = start(CONFIG.format(port=mx.ports["mx"], identity=identity))
+    server = start(one_listener("proxy", f"127.0.0.1:{mx.ports['mx']}", settings=f'identity = "{identity}"'))
     sent = swaks(server.port, "--from", "alice@client.test", "--to", "box@example.com")
     assert sent.returncode != 0
     assert "451 4.7.1 " in sent.stdout
@@ -42,7 +30,7 @@ def test_it_goes_through_once_postfix_allows_it(
     postfix: Callable[..., Any], start: Callable[..., RunningServer], swaks: Any
 ) -> None:
     mx = postfix({"mx": {}})
-    server = start(CONFIG.format(port=mx.ports["mx"], identity="xclient"))
+    server = start(one_listener("proxy", f"127.0.0.1:{mx.ports['mx']}", settings='identity = "xclient"'))
     assert swaks(server.port, "--from", "alice@client.test", "--to", "box@example.com").returncode != 0
     mx.stop()
     mx.configure({"mx": {"smtpd_authorized_xclient_hosts": "127.0.0.0/8"}}, {})

@@ -7,26 +7,15 @@ from typing import Any
 
 import pytest
 
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.waiting import until
-
-CONFIG = """
-hostname = "front.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "mailboxes"
-[handoff.mailboxes]
-kind = "{kind}"
-to = ["lmtp://127.0.0.1:{port}"]
-[relaying]
-domains = ["example.com"]
-"""
 
 
 @pytest.fixture(params=["proxy", "relay"])
 def server(dovecot: Callable[..., Any], start: Callable[..., RunningServer], request: pytest.FixtureRequest) -> Any:
     mailboxes = dovecot("alice", "bob")
-    running = start(CONFIG.format(kind=request.param, port=mailboxes.port))
+    running = start(one_listener(request.param, f"lmtp://127.0.0.1:{mailboxes.port}"))
     return running, mailboxes, request.param
 
 
@@ -39,7 +28,7 @@ def test_a_message_arrives_byte_for_byte(server: Any) -> None:
         assert client.message(content).startswith("250 2.")
     (stored,) = until(lambda: mailboxes.delivered("alice"))
     assert stored.replace(b"\r\n", b"\n").endswith(content.replace(b"\r\n", b"\n"))
-    assert b"front.example.com" in stored
+    assert b"mx.example.com" in stored
 
 
 def test_an_unknown_mailbox_has_dovecots_refusal_and_the_others_get_the_message(server: Any) -> None:

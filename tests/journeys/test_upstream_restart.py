@@ -9,21 +9,13 @@ from typing import Any
 import gevent
 import pytest
 
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.waiting import until
 
-CONFIG = """
-hostname = "front.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "inbound"
-[handoff.inbound]
-kind = "proxy"
-to = ["127.0.0.1:{port}"]
-identity = "xclient"
-[relaying]
-domains = ["example.com"]
-"""
+
+def server_before(mx: Any, start: Callable[..., RunningServer]) -> RunningServer:
+    return start(one_listener("proxy", f"127.0.0.1:{mx.ports['mx']}", settings='identity = "xclient"'))
 
 
 class Load:
@@ -89,7 +81,7 @@ def stop_and_start(mx: Any, load: Load, stop: Callable[[], None]) -> None:
 
 @pytest.mark.timeout(120)
 def test_each_message_is_either_delivered_or_refused(mx: Any, start: Callable[..., RunningServer]) -> None:
-    load = Load(start(CONFIG.format(port=mx.ports["mx"])), clients=4)
+    load = Load(server_before(mx, start), clients=4)
     stop_and_start(mx, load, mx.retire)
     arrived = delivered(mx)
     assert len(arrived) == len(set(arrived)), "a message arrived twice"
@@ -99,7 +91,7 @@ def test_each_message_is_either_delivered_or_refused(mx: Any, start: Callable[..
 @pytest.mark.timeout(120)
 def test_killed_amid_messages_none_is_accepted_and_lost(mx: Any, start: Callable[..., RunningServer]) -> None:
     """Killed between its commit and its reply, nobody can know (RFC 1047): then 451, and the client comes again."""
-    load = Load(start(CONFIG.format(port=mx.ports["mx"])), clients=4)
+    load = Load(server_before(mx, start), clients=4)
     stop_and_start(mx, load, mx.stop)
     unknown = set(delivered(mx)) & set(load.refused)
     assert all(load.refused[number].startswith("451 4.4.2 ") for number in unknown)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from smtpproxy.message.body import Body, BodyWriter, bytes_body, missing_line_end
+from smtpproxy.message.body import Body, BodyWriter, bytes_body
 from smtpproxy.message.edits import Ledger, LedgerClosed
-from smtpproxy.message.header import HeaderBlock, end_of_header
+from smtpproxy.message.header import HeaderBlock
 from smtpproxy.message.rendering import Rendering
-from smtpproxy.wire.dots import stuff, unstuff
+from smtpproxy.testing.messages import ledger_of, rendered
+from smtpproxy.wire.dots import stuff
 
 HEADER = b"Received: there\r\nSubject: one\r\n two\r\nX-A: 1\r\nSubject: again\r\n"
 TEXT = b"first line\r\n.dotted\r\nlast line\r\n"
@@ -18,37 +19,14 @@ MESSAGE = HEADER + b"\r\n" + TEXT
 TOP = b"Received: here\r\n"
 
 
-def ledger_of(message: bytes = MESSAGE, *, memory: int = 1 << 20, chunk: int = 1000) -> Ledger:
-    """As the session makes it: the message arrives stuffed, in pieces."""
-    sent = stuff(message)
-    writer = BodyWriter(memory)
-    for at in range(0, len(sent), chunk):
-        writer.write(sent[at : at + chunk])
-    end = end_of_header(message)
-    return Ledger(writer.finish(sent != message), HeaderBlock.parse(message if end < 0 else message[:end]))
-
-
-def content(body: Body) -> bytes:
-    return b"".join(body.content())
-
-
-def out(ledger: Ledger, top: bytes = b"") -> bytes:
-    """The rendering, after seeing that its two forms are one message."""
-    body = ledger.render(top)
-    meant, sent = content(body), b"".join(body.wire())
-    assert unstuff(sent) == meant + missing_line_end(meant[-2:])
-    assert body.size == len(meant)
-    return meant
-
-
 def text_of(ledger: Ledger) -> bytes:
-    return out(ledger).partition(b"\r\n\r\n")[2]
+    return rendered(ledger).partition(b"\r\n\r\n")[2]
 
 
 def test_nothing_edited_goes_out_as_it_came() -> None:
-    ledger = ledger_of()
-    assert out(ledger) == MESSAGE
-    assert out(ledger, TOP) == TOP + MESSAGE
+    ledger = ledger_of(MESSAGE)
+    assert rendered(ledger) == MESSAGE
+    assert rendered(ledger, TOP) == TOP + MESSAGE
     assert b"".join(ledger.render(TOP).wire()) == TOP + stuff(MESSAGE)
     assert not ledger.edited
 
@@ -86,10 +64,10 @@ EDITS: dict[str, tuple[Callable[[Ledger], object], bytes]] = {
 @pytest.mark.parametrize("edit", EDITS)
 def test_each_edit_changes_what_it_names(edit: str) -> None:
     act, expected = EDITS[edit]
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     act(ledger)
-    assert out(ledger, TOP) == TOP + expected
-    assert content(ledger.original) == MESSAGE
+    assert rendered(ledger, TOP) == TOP + expected
+    assert b"".join(ledger.original.content()) == MESSAGE
 
 
 def test_the_stored_chunks_of_the_body_are_not_copied_for_a_change_of_the_header() -> None:
@@ -103,16 +81,16 @@ def test_the_stored_chunks_of_the_body_are_not_copied_for_a_change_of_the_header
 
 
 def test_later_edits_see_the_edited_header() -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     new = ledger.add_field("X-B", "2")
     changed = ledger.replace_field(new, "3")
     assert ledger.fields[-1] is changed
     ledger.remove_field(changed)
-    assert out(ledger) == MESSAGE
+    assert rendered(ledger) == MESSAGE
 
 
 def test_a_field_that_is_gone_cannot_be_edited() -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     subject = ledger.fields[1]
     ledger.replace_field(subject, "new")
     with pytest.raises(ValueError, match="no longer holds this Subject"):
@@ -124,7 +102,7 @@ def test_a_field_that_is_gone_cannot_be_edited() -> None:
 
 @pytest.mark.parametrize(("start", "end"), [(0, 5), (4, 6), (5, 5), (9, 20), (3, 12), (4, 10)])
 def test_splices_must_not_overlap(start: int, end: int) -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     ledger.splice(4, 10, b"x")
     with pytest.raises(ValueError, match="overlaps an earlier splice of 4-10"):
         ledger.splice(start, end, b"y")
@@ -143,11 +121,11 @@ def test_splices_may_touch_and_inserts_at_one_place_stand_in_their_order() -> No
 @pytest.mark.parametrize(("start", "end"), [(-1, 0), (5, 4), (0, len(TEXT) + 1), (len(TEXT) + 1, len(TEXT) + 1)])
 def test_a_splice_lies_within_the_body(start: int, end: int) -> None:
     with pytest.raises(ValueError, match="no range"):
-        ledger_of().splice(start, end, b"")
+        ledger_of(MESSAGE).splice(start, end, b"")
 
 
 def test_a_new_body_begins_its_own_offsets() -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     ledger.splice(0, 5, b"gone")
     ledger.replace_body(b"0123456789\r\n")
     ledger.splice(2, 4, b"__")
@@ -187,16 +165,16 @@ def test_no_splice_leaves_a_bare_cr_or_lf(start: int, end: int, data: bytes, exp
 def test_messages_without_the_usual_parts(message: bytes, expected: bytes) -> None:
     ledger = ledger_of(message)
     ledger.add_field("B", "2")
-    assert out(ledger) == expected
+    assert rendered(ledger) == expected
 
 
 def test_a_message_that_was_all_header_gets_an_empty_line_before_its_new_body() -> None:
     ledger = ledger_of(b"A: 1\r\n")
     ledger.replace_body(b"text\r\n")
-    assert out(ledger) == b"A: 1\r\n\r\ntext\r\n"
+    assert rendered(ledger) == b"A: 1\r\n\r\ntext\r\n"
     ledger = ledger_of(b"A: 1")
     ledger.splice(0, 0, b"text\r\n")
-    assert out(ledger) == b"A: 1\r\n\r\ntext\r\n"
+    assert rendered(ledger) == b"A: 1\r\n\r\ntext\r\n"
 
 
 class Stamp:
@@ -216,10 +194,10 @@ def test_seals_stand_below_our_trace_in_their_order() -> None:
     ledger = ledger_of(b"A: 1\r\n\r\ntext\r\n")
     for stamp in (Stamp("Arc", 2), Stamp("Results", 0), Stamp("Dkim", 1)):
         ledger.seal(stamp)
-    assert [line.split(b":")[0] for line in out(ledger, TOP).split(b"\r\n") if b":" in line] == [
+    assert [line.split(b":")[0] for line in rendered(ledger, TOP).split(b"\r\n") if b":" in line] == [
         b"Received", b"Arc-Seal", b"Arc-More", b"Dkim-Seal", b"Dkim-More", b"Results-Seal", b"Results-More", b"A",
     ]  # fmt: skip
-    assert b"Dkim-Seal: a;\r\n b\r\n" in out(ledger)
+    assert b"Dkim-Seal: a;\r\n b\r\n" in rendered(ledger)
 
 
 def test_a_seal_sees_the_final_text_and_what_was_sealed_before_it_but_not_our_trace() -> None:
@@ -235,40 +213,40 @@ def test_a_seal_sees_the_final_text_and_what_was_sealed_before_it_but_not_our_tr
 
 
 def test_a_seal_is_evaluated_once_for_each_state_of_the_edits() -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     stamp = Stamp("Dkim", 1)
     ledger.seal(stamp)
     ledger.close()
-    assert out(ledger, b"Received: one\r\n")[15:] == out(ledger, b"Received: two\r\n")[15:]
-    out(ledger.branch())
+    assert rendered(ledger, b"Received: one\r\n")[15:] == rendered(ledger, b"Received: two\r\n")[15:]
+    rendered(ledger.branch())
     assert len(stamp.seen) == 1
 
 
 def test_a_branch_that_differs_is_sealed_for_itself() -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     stamp = Stamp("Dkim", 1)
     ledger.seal(stamp)
     other = ledger.branch()
     other.add_field("X-B", "2")
-    out(ledger)
-    out(other)
-    out(other)
+    rendered(ledger)
+    rendered(other)
+    rendered(other)
     assert [("X-B" in names) for names, _ in stamp.seen] == [False, True]
 
 
 def test_branches_go_their_own_ways() -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     ledger.add_field("Common", "1")
     other = ledger.branch()
     ledger.add_field("Ours", "1")
     other.splice(0, 5, b"1st")
-    assert b"Ours" in out(ledger) and b"1st" not in out(ledger)
-    assert b"Ours" not in out(other) and b"1st" in out(other)
+    assert b"Ours" in rendered(ledger) and b"1st" not in rendered(ledger)
+    assert b"Ours" not in rendered(other) and b"1st" in rendered(other)
     assert [str(op) for op in other.ops] == ["append Common: 1", "splice 0-5 of the body with 3 octets"]
 
 
 def test_a_closed_ledger_takes_no_edits() -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     ledger.close()
     late: list[Callable[[], object]] = [
         lambda: ledger.add_field("A", "1"),
@@ -281,21 +259,21 @@ def test_a_closed_ledger_takes_no_edits() -> None:
     for edit in late:
         with pytest.raises(LedgerClosed):
             edit()
-    assert out(ledger) == MESSAGE
+    assert rendered(ledger) == MESSAGE
 
 
 def test_a_refused_edit_leaves_no_trace() -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     with pytest.raises(ValueError, match="CR, LF or NUL"):
         ledger.add_field("X", "a\r\nb")
     with pytest.raises(ValueError, match="no range"):
         ledger.splice(0, 10_000, b"")
     assert not ledger.edited
-    assert out(ledger) == MESSAGE
+    assert rendered(ledger) == MESSAGE
 
 
 def test_the_ledger_reads_as_a_story() -> None:
-    ledger = ledger_of()
+    ledger = ledger_of(MESSAGE)
     ledger.add_field("X-B", "ü" * 100)
     ledger.add_field("X-C", "3", first=True)
     ledger.replace_field(ledger.fields[2], "new")

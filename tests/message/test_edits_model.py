@@ -7,34 +7,11 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpproxy.message.body import Body, BodyWriter, missing_line_end
 from smtpproxy.message.edits import Ledger
-from smtpproxy.message.header import HeaderBlock, end_of_header, format_field
-from smtpproxy.wire.dots import stuff, unstuff
+from smtpproxy.message.header import format_field
+from smtpproxy.testing.messages import ledger_of, rendered
 
 TOP = b"Received: here\r\n"
-
-
-def ledger_of(message: bytes, *, memory: int = 1 << 20, chunk: int = 1000) -> Ledger:
-    """As the session makes it: the message arrives stuffed, in pieces."""
-    sent = stuff(message)
-    writer = BodyWriter(memory)
-    for at in range(0, len(sent), chunk):
-        writer.write(sent[at : at + chunk])
-    end = end_of_header(message)
-    return Ledger(writer.finish(sent != message), HeaderBlock.parse(message if end < 0 else message[:end]))
-
-
-def content(body: Body) -> bytes:
-    return b"".join(body.content())
-
-
-def out(ledger: Ledger, top: bytes = b"") -> bytes:
-    body = ledger.render(top)
-    meant, sent = content(body), unstuff(b"".join(body.wire()))
-    assert sent == meant + missing_line_end(meant[-2:])
-    return meant
-
 
 LINE = st.sampled_from([b"", b".", b"..", b"text", b".x", b"two words", b"-" * 40])
 TEXTS = st.lists(LINE, max_size=12).map(lambda lines: b"".join(line + b"\r\n" for line in lines))
@@ -117,17 +94,17 @@ def test_the_ledger_gives_what_the_model_gives(
     model = Model(list(fields), text)
     for operation in operations:
         apply(ledger, model, *operation)
-    assert out(ledger, TOP) == TOP + model.content()
-    assert content(ledger.original) == message
+    assert rendered(ledger, TOP) == TOP + model.content()
+    assert b"".join(ledger.original.content()) == message
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_whatever_came_goes_out_again(message: bytes, chunk: int) -> None:
     ledger = ledger_of(message, chunk=chunk)
-    assert content(ledger.render(TOP)) == TOP + message
+    assert rendered(ledger, TOP) == TOP + message
     ledger.add_field("X-B", "2")
     ledger.remove_field(ledger.fields[-1])
-    assert content(ledger.render()) == message
+    assert rendered(ledger) == message
 
 
 @given(TEXTS, st.lists(OPERATION, max_size=6), st.lists(OPERATION, max_size=6))
@@ -142,4 +119,4 @@ def test_a_branch_never_hears_of_its_parent(
     for operation in theirs:
         apply(branch, Model([b""] * 50, b""), *operation)
         apply(alone, Model([b""] * 50, b""), *operation)
-    assert out(branch) == out(alone)
+    assert rendered(branch) == rendered(alone)

@@ -13,24 +13,13 @@ import gevent
 import pytest
 
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer, running_server
 from smtpproxy.testing.waiting import until
 
-CONFIG = """
-hostname = "mx.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "drop"
-[handoff.drop]
-kind = "discard"
-[relaying]
-domains = ["example.com"]
-[limits]
-connections_per_client = 0
-junk_commands = 0
-[limits.timeouts]
-drain = "1s"
-"""
+CONFIG = one_listener(
+    "discard", more='[limits]\nconnections_per_client = 0\njunk_commands = 0\n[limits.timeouts]\ndrain = "1s"\n'
+)
 MEGABYTE = 1 << 20
 SERVED_WITHIN = 0.1
 FLAT = 4 * MEGABYTE

@@ -13,23 +13,11 @@ import gevent
 import pytest
 
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.waiting import until
 
-CONFIG = """
-hostname = "mx.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "drop"
-[handoff.drop]
-kind = "discard"
-[relaying]
-domains = ["example.com"]
-[limits]
-connections_per_client = 0
-errors = 0
-junk_commands = 0
-"""
+CONFIG = one_listener("discard", more="[limits]\nconnections_per_client = 0\nerrors = 0\njunk_commands = 0\n")
 
 HELPER = "VERSION = {0}\n"
 FIRST = """

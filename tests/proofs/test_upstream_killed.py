@@ -19,23 +19,10 @@ import gevent
 import pytest
 
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.waiting import until
 
-CONFIG = """
-hostname = "mx.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "out"
-[handoff.out]
-kind = "{kind}"
-to = ["127.0.0.1:{port}"]
-[relaying]
-domains = ["example.com"]
-[limits]
-connections_per_client = 0
-errors = 0
-junk_commands = 0
-"""
+LIMITS = "[limits]\nconnections_per_client = 0\nerrors = 0\njunk_commands = 0\n"
 UNKNOWN_OUTCOME = "451 4.4.2 "
 
 
@@ -119,7 +106,7 @@ def kill_and_start(upstream: Upstream, load: Load) -> None:
 @pytest.mark.parametrize("kind", ["proxy", "relay"])
 def test_each_message_is_delivered_or_refused(start: Any, proof: Any, tmp_path: Path, kind: str) -> None:
     upstream = Upstream(tmp_path / "ledger")
-    server = start(CONFIG.format(kind=kind, port=upstream.port))
+    server = start(one_listener(kind, f"127.0.0.1:{upstream.port}", more=LIMITS))
     load = Load(server.port, clients=8)
     kills = proof.rounds(3, 150)
     for _ in range(kills):

@@ -100,7 +100,7 @@
 ---@field reply Reply|nil
 ---@field sender Sender
 
----``header[name]`` is the first field of that name, decoded, None when there is none; names in any case.
+---The header of the mail: what is read, and what is changed.
 ---@class Header
 ---@field [string] string?
 ---@field add fun(self: Header, name: string, value: string|number)
@@ -140,7 +140,7 @@
 ---@field replace_text fun(self: Part, text: string, force?: boolean)
 ---@field sha256 fun(self: Part): string
 
----``part.header[name]`` is the first field of that name, decoded, None when there is none; to be read only.
+---The header of a part; to be read only.
 ---@class PartHeader
 ---@field [string] string?
 ---@field get fun(self: PartHeader, name: string, default?: string|nil): string|nil

@@ -7,7 +7,7 @@ that lead where the running call says. Used outside of a rule, doors and setting
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from smtpproxy.facts.scan import ScanError
 from smtpproxy.net.http import HttpError
@@ -28,8 +28,9 @@ from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
 from smtpproxy.stores.base import StoreError
 
 __all__ = [
-    "HttpError", "ListError", "ScanError", "Secret", "StoreError", "Verdict", "accept", "cache", "clamav", "close", "defer",
-    "deny", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep", "store", "together",
+    "Duration", "HttpError", "ListError", "Rate", "ScanError", "Secret", "Size", "StoreError", "Verdict", "accept", "cache",
+    "clamav", "close", "defer", "deny", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep", "store",
+    "together",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[[], Any])
@@ -42,6 +43,15 @@ json = Json()
 lists = Lists()
 log = Log()
 store = Store()
+
+
+if TYPE_CHECKING:
+    # what a setting's default is written as; the rule reads what stands in the class of that name
+    Duration = float | str
+    Rate = str
+    Size = int | str
+else:
+    from smtpproxy.config.values import Duration, Rate, Size
 
 
 class _Declared:

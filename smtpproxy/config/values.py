@@ -76,6 +76,36 @@ class Size(int):
         return "0"
 
 
+class Rate:
+    """So many within a time. Written "100/1h", or "500MB/1d" for octets."""
+
+    __slots__ = ("_text", "count", "within")
+
+    def __init__(self, text: str, count: int, within: float) -> None:
+        self._text = text
+        self.count = count
+        self.within = within
+        """Seconds."""
+
+    @classmethod
+    def parse(cls, raw: object) -> Rate:
+        text = _text(raw, 'a rate such as "100/1h"')
+        count, _, within = text.partition("/")
+        try:
+            found = int(Size.parse(count)), float(Duration.parse(within.strip()))
+        except BadValue:
+            found = 0, 0.0
+        if not all(found):
+            raise BadValue(f'{text!r} is no rate: write how many, and within what time, such as "100/1h"')
+        return cls(text, *found)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+
 class Hostname(str):
     """A host name, lower case."""
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from gevent.pool import Pool
 
 from smtpproxy.config.problem import did_you_mean
-from smtpproxy.config.values import BadValue, Duration
+from smtpproxy.config.values import BadValue, Duration, Rate, Size
 from smtpproxy.facts.scan import ScanError
 from smtpproxy.net.http import HttpError
 from smtpproxy.scripting.doors.base import rule_name, running_call
@@ -128,7 +128,8 @@ class Facade(ModuleType):
     def __init__(self, settings: object, every: Every, notes: object) -> None:
         super().__init__(SCRIPT, "What a rule imports.")
         self.names: Mapping[str, object] = {
-            "Secret": Secret, "Verdict": Verdict, "accept": accept, "deny": deny, "defer": defer, "close": close,
+            "Duration": Duration, "Rate": Rate, "Size": Size, "Secret": Secret,
+            "Verdict": Verdict, "accept": accept, "deny": deny, "defer": defer, "close": close,
             "settings": settings, "together": together, "every": every, "notes": notes,
             "cache": Cache(), "clamav": Clamav(), "dns": Dns(), "http": Http(), "json": Json(), "lists": Lists(), "log": Log(),
             "store": Store(), "HttpError": HttpError, "ListError": ListError, "ScanError": ScanError, "StoreError": StoreError,

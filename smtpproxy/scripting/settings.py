@@ -13,7 +13,7 @@ import msgspec
 
 from smtpproxy.config.problem import did_you_mean
 from smtpproxy.config.schema import RuleKeys
-from smtpproxy.config.values import BadValue, Duration
+from smtpproxy.config.values import BadValue, Duration, Rate, Size
 from smtpproxy.scripting.errors import RuleError
 from smtpproxy.scripting.hooks import CALL_BUDGET, CPU_BUDGET
 from smtpproxy.scripting.secret import Secret
@@ -24,6 +24,8 @@ RESERVED = frozenset(RuleKeys.__struct_fields__)
 _SKIPS = ("authenticated", "trusted")
 _MADE_FROM_TEXT = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4Address, ipaddress.IPv6Address)
 
+
+_PARSED = (Duration, Rate, Size)
 
 _SECRET_NAME = re.compile(r"(?:.*_)?(?:key|password|secret|token)", re.IGNORECASE)
 """Settings of such names are taken for secrets in traces, whatever their type: Lua has no types."""
@@ -148,7 +150,7 @@ def convert(declared: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _converted(name: str, value: Any, kind: Any, given: bool) -> Any:
-    if not given:
+    if not given and not (kind in _PARSED or set(typing.get_args(kind)) & set(_PARSED)):
         return Secret(value) if kind is Secret else value
     try:
         return msgspec.convert(value, kind, dec_hook=_from_text)
@@ -162,6 +164,8 @@ def _from_text(kind: type, value: Any) -> Any:
         if isinstance(value, str):
             return Secret(value)
         raise TypeError("a text is wanted")
+    if kind in _PARSED:
+        return kind.parse(value)
     if kind in _MADE_FROM_TEXT:
         return kind(value)
     if kind is re.Pattern or typing.get_origin(kind) is re.Pattern:

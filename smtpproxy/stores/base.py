@@ -43,6 +43,12 @@ class Claim(NamedTuple):
     by: int | str = 1
 
 
+def asked_before(claims: Sequence[Claim], number: int) -> int:
+    """How much those in front of a claim ask of the same window."""
+    mine = claims[number]
+    return sum(it.by for it in claims[:number] if isinstance(it.by, int) and (it.key, it.seconds) == (mine.key, mine.seconds))
+
+
 class Store(Protocol):
     """Whatever keeps things: see the module. Methods raise StoreError; TypeError and ValueError for what cannot be kept."""
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from smtpproxy.stores.base import FOREVER, SLICES, Claim, StoreError, decode, encode, encode_key, whole
+from smtpproxy.stores.base import FOREVER, SLICES, Claim, StoreError, asked_before, decode, encode, encode_key, whole
 
 LIMIT: Final = 1_000_000
 """Things that are kept at one time. What would be forgotten first makes room for what is new."""
@@ -103,7 +103,7 @@ class MemoryStore:
 
     def take(self, claims: Sequence[Claim]) -> int | None:
         for number, claim in enumerate(claims):
-            if 0 < claim.limit < self._needed(claim):
+            if 0 < claim.limit < self._needed(claims, number):
                 return number
         for key, _, seconds, by in claims:
             if isinstance(by, str):
@@ -112,11 +112,12 @@ class MemoryStore:
                 self.hit(key, seconds, by)
         return None
 
-    def _needed(self, claim: Claim) -> int:
+    def _needed(self, claims: Sequence[Claim], number: int) -> int:
         """How much room there must be for a claim, with what is taken already."""
-        if isinstance(claim.by, str):
-            return len(set(self.members(claim.key)) | {claim.by})
-        return self.hits(claim.key, claim.seconds) + max(claim.by, 1) if claim.by >= 0 else 0
+        key, _, seconds, by = claims[number]
+        if isinstance(by, str):
+            return len({*self.members(key), by})
+        return self.hits(key, seconds) + max(by, 1) + asked_before(claims, number) if by >= 0 else 0
 
     def lease(self, key: str, holder: str, seconds: float) -> bool:
         name, who = encode_key(key), encode_key(holder)

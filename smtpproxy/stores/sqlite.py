@@ -98,7 +98,7 @@ class SqliteStore:
         return int(self._ask(work.hits, encode_key(f"{key}\n{window:g}")))
 
     def take(self, claims: Sequence[Claim]) -> int | None:
-        found: int | None = self._ask(work.take, [work.wanted(claim) for claim in claims])
+        found: int | None = self._ask(work.take, list(work.wanted(claims)))
         return found
 
     def lease(self, key: str, holder: str, seconds: float) -> bool:

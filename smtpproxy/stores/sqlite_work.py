@@ -7,10 +7,10 @@ infinite `expires`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from smtpproxy.stores.base import SLICES, Claim, decode, decode_key, encode_key, whole
+from smtpproxy.stores.base import SLICES, Claim, asked_before, decode, decode_key, encode_key, whole
 
 Work = Callable[..., Any]
 """work(connection, now, *arguments)"""
@@ -117,27 +117,31 @@ def hits(connection: sqlite3.Connection, now: float, key: bytes) -> int:
 
 
 class Wanted(NamedTuple):
-    """A claim as it is looked for; `member` is None for a window."""
+    """A claim as it is looked for; `member` is None for a window, `before` what claims in front of it ask of the same."""
 
     key: bytes
     limit: int
     seconds: float
     by: int
-    member: bytes | None
+    member: bytes | None = None
+    before: int = 0
 
 
-def wanted(claim: Claim) -> Wanted:
+def wanted(claims: Sequence[Claim]) -> Iterator[Wanted]:
     """Raises TypeError and ValueError for a claim that cannot be kept."""
-    if isinstance(claim.by, str):
-        return Wanted(encode_key(claim.key), claim.limit, claim.seconds, 1, encode_key(claim.by))
-    return Wanted(encode_key(f"{claim.key}\n{claim.seconds:g}"), claim.limit, claim.seconds, whole(claim.by), None)
+    for number, (key, limit, seconds, by) in enumerate(claims):
+        if isinstance(by, str):
+            yield Wanted(encode_key(key), limit, seconds, 1, member=encode_key(by))
+        else:
+            before = asked_before(claims, number)
+            yield Wanted(encode_key(f"{key}\n{seconds:g}"), limit, seconds, whole(by), before=before)
 
 
 def take(connection: sqlite3.Connection, now: float, claims: Sequence[Wanted]) -> int | None:
     for number, claim in enumerate(claims):
         if 0 < claim.limit < _needed(connection, now, claim):
             return number
-    for key, _, seconds, by, member in claims:
+    for key, _, seconds, by, member, _ in claims:
         if member is not None:
             add(connection, now, key, member, seconds)
         elif by:
@@ -149,7 +153,7 @@ def _needed(connection: sqlite3.Connection, now: float, claim: Wanted) -> int:
     if claim.member is not None:
         found = connection.execute(_OTHERS, (_MEMBER, claim.key, claim.member, now))
         return int(found.fetchone()[0]) + 1
-    return hits(connection, now, claim.key) + max(claim.by, 1) if claim.by >= 0 else 0
+    return hits(connection, now, claim.key) + max(claim.by, 1) + claim.before if claim.by >= 0 else 0
 
 
 def lease(connection: sqlite3.Connection, now: float, key: bytes, holder: bytes, seconds: float) -> bool:

@@ -133,3 +133,36 @@ def test_a_table_for_no_rule_is_told(scripts: Any) -> None:
     scripts.write("20-local.py", RULE)
     (problem,) = scripts.load().problems
     assert str(problem) == '[rule.20-locl]: there is no rule "20-locl"; did you mean "20-local"?'
+
+
+PARSED = """
+    from smtpproxy.script import Duration, Rate, Size, settings
+    class Settings:
+        wait: Duration = "1m"
+        most: Size = "1MB"
+        rates: list[Rate] = ["100/1h"]
+    def on_data(mail):
+        mail.append((settings.wait, settings.most, [(rate.count, rate.within, str(rate)) for rate in settings.rates]))
+"""
+
+
+def test_times_sizes_and_rates_are_written_as_in_the_rest_of_the_configuration(scripts: Any) -> None:
+    assert settings_of(scripts, {}, PARSED) == (60.0, 1 << 20, [(100, 3600.0, "100/1h")])
+    given = {"wait": "500ms", "most": 10, "rates": ["5/1m", "2MB/1d"]}
+    assert settings_of(scripts, given, PARSED) == (0.5, 10, [(5, 60.0, "5/1m"), (2 << 20, 86400.0, "2MB/1d")])
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"wait": 5}, "setting wait: a duration needs a unit, not 5, got 5"),
+        ({"rates": ["100"]}, "setting rates: '100' is no rate: write how many, and within what time, such as \"100/1h\""),
+        ({"rates": ["0/1h"]}, "'0/1h' is no rate"),
+        ({"rates": ["5/0s"]}, "'5/0s' is no rate"),
+        ({"rates": "5/1h"}, "setting rates: Expected `array`, got `str`"),
+    ],
+)
+def test_a_wrong_time_or_rate_is_told(scripts: Any, table: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=r"wait|rate") as wrong:
+        settings_of(scripts, table, PARSED)
+    assert told in str(wrong.value)

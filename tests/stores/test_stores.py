@@ -138,6 +138,11 @@ class TestClaims:
         assert store.take([Claim("k", 10, 60, 3)]) == 0
         assert store.take([Claim("k", 10, 60, 2)]) is None
 
+    def test_claims_to_the_same_window_add_up(self, store: Store) -> None:
+        assert store.take([Claim("k", 3, 60, 2), Claim("k", 3, 60, 2)]) == 1
+        assert store.take([Claim("k", 0, 60, 2), Claim("k", 3, 60, 2), Claim("l", 1, 60)]) == 1
+        assert store.take([Claim("k", 3, 60, 2), Claim("k", 3, 60, 1)]) is None
+
     def test_zero_asks_whether_there_is_room_for_one(self, store: Store) -> None:
         assert [store.take([Claim("k", 1, 60, 0)]), store.take([Claim("k", 1, 60, 0)])] == [None, None]
         store.hit("k", 60)

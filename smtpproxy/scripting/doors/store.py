@@ -58,7 +58,7 @@ class Store(Door):
 
         A claim is (key, limit, within), or (key, limit, within, by). `by` is a number that is counted in a sliding window,
         as hit() does: 0 only asks whether there is room for one, a negative number gives back. Or it is a name that takes
-        a place in a set, as add() does, until remove() or for as long as `within` says. A limit of 0 is none.
+        a place in a set, as add() does, until remove() or for as long as `within` says. With a limit of 0 there is always room.
         """
         wanted = [_claim(*claim) for claim in claims]
         words = " ".join(["store.take", *(claim.key for claim in wanted)])

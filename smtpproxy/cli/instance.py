@@ -57,10 +57,25 @@ def configured(folder: Path) -> bool:
 
 
 def harmless_rules() -> list[Path]:
-    """The rules that come with the product: inside an installed package, beside it in a checkout."""
+    """The rules that come with the product."""
+    return sorted(file for suffix in ("py", "lua") for file in _shipped().glob(f"*.{suffix}"))
+
+
+def samples(*, lua: bool) -> dict[str, Path]:
+    """The samples that come with the product, by name, in one of the two languages."""
+    found = _shipped().glob("samples/lua/*.lua" if lua else "samples/*.py")
+    return {file.stem: file for file in sorted(found)}
+
+
+def _shipped() -> Path:
+    """Inside an installed package, beside it in a checkout."""
     package = Path(smtpproxy.__file__).parent
-    folder = package / "scripts" if (package / "scripts").is_dir() else package.parent / "scripts"
-    return sorted(file for suffix in ("py", "lua") for file in folder.glob(f"*.{suffix}"))
+    return package / "scripts" if (package / "scripts").is_dir() else package.parent / "scripts"
+
+
+def rule_file(folder: Path, name: str) -> Path | None:
+    """The file of a rule, whichever its language; None when there is none."""
+    return next((path for suffix in ("py", "lua") if (path := folder / f"{name}.{suffix}").exists()), None)
 
 
 def their_tests() -> list[Path]:

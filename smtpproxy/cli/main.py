@@ -24,6 +24,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "check": Command("check", "say whether a configuration and its rules can be used"),
     "serve": Command("serve", "serve an instance, in the foreground", gevent=True),
     "rules": Command("rules", "show which rules run at which hook, and in which order"),
+    "rules new": Command("rules_new", "write the beginnings of a rule"),
+    "rules add": Command("rules_add", "copy a sample into the folder of rules"),
+    "rollback": Command("rollback", "have an earlier version of a rule run"),
     "config": Command("config_why", "say what a setting is, and where that stands"),
     "test": Command("test_it", "run the tests of rules", gevent=True),
     "explain": Command("explain", "say why a mail was refused, and tell its story"),
@@ -37,7 +40,7 @@ LATER: Final = frozenset({"run", "user", "queue", "verify", "lint"})
 
 def entry() -> NoReturn:
     """The console script."""
-    command = COMMANDS.get(_word(sys.argv[1:]))
+    command = COMMANDS.get(word_of(sys.argv[1:]))
     if command and command.gevent:
         from gevent import monkey  # before anything holds a piece of the standard library
 
@@ -47,21 +50,24 @@ def entry() -> NoReturn:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; the exit status. Exits with 2 when the arguments make no sense."""
-    word = _word(arguments)
+    word = word_of(arguments)
     if word and word not in COMMANDS:
         print(f"smtpproxy: {_unknown(word)}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"smtpproxy.cli.{COMMANDS[word].module}") if word else None
     parser = _parser(word, module)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args([word, *arguments[len(word.split()) :]] if word else arguments)
     if module is None:
         parser.print_help(sys.stderr)
         return 2
     return _run(module, args)
 
 
-def _word(arguments: Sequence[str]) -> str:
-    """The subcommand's name, or ""."""
+def word_of(arguments: Sequence[str]) -> str:
+    """The subcommand's name, which may be of two words; or ""."""
+    two = " ".join(arguments[:2])
+    if two in COMMANDS:
+        return two
     return arguments[0] if arguments and not arguments[0].startswith("-") else ""
 
 

@@ -136,6 +136,13 @@ class Breaker(Struct, frozen=True, kw_only=True):
     cooldown: Annotated[Duration, about("After this time the rule is tried again.")] = Duration(600)
 
 
+class History(Struct, frozen=True, kw_only=True):
+    """Earlier versions of rules, for `smtpproxy rules --history` and `smtpproxy rollback`. What is live is kept always."""
+
+    versions: Annotated[int, Meta(ge=1, description="Of each rule so many, the one that is live counted.")] = 20
+    keep: Annotated[Duration, about("How long; 0 is without end.")] = Duration(90 * 86400)
+
+
 class Scripts(Struct, frozen=True, kw_only=True):
     """Your rules: Python and Lua files, live on save."""
 
@@ -145,6 +152,7 @@ class Scripts(Struct, frozen=True, kw_only=True):
         about("When a saved rule takes effect for connected clients: at their next hook, message or connection."),
     ] = "transaction"
     breaker: Annotated[Breaker, about("What becomes of a rule that keeps failing.")] = Breaker()
+    history: Annotated[History, about("Earlier versions of rules.")] = History()
     http_allow: Annotated[
         Networks,
         about("Private networks whose web servers rules may ask; public ones may be asked always."),

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from smtpproxy.config.problem import did_you_mean
+from smtpproxy.scripting.archive import Archive, Recipe
 from smtpproxy.scripting.errors import Problem, RuleError
 from smtpproxy.scripting.failure import rule_error
 from smtpproxy.scripting.instance import Instance
-from smtpproxy.scripting.lastgood import LastGood, Recipe
-from smtpproxy.scripting.library import Held, Library
+from smtpproxy.scripting.library import Library
+from smtpproxy.scripting.rollbacks import Pin
 from smtpproxy.scripting.settings import split
 from smtpproxy.scripting.source import BUNDLED, Source
 from smtpproxy.scripting.table import Rule, Table, validate
-
-
-class RolledBack(NamedTuple):
-    """In place of a file with these bytes, which failed too often, runs the version before it. `held` keeps that loaded."""
-
-    digest: str
-    instance: Instance
-    held: Held
-    why: str
 
 
 class Builder:
@@ -34,23 +26,25 @@ class Builder:
         tables: Mapping[str, Mapping[str, Any]],
         *,
         library: Library,
-        last_good: LastGood,
+        archive: Archive,
         running: Table | None,
         listeners: Mapping[str, Sequence[str]],
         quarantine: str,
         folder: str,
-        rolled_back: Mapping[str, RolledBack],
+        pins: Mapping[str, Pin],
     ) -> None:
         self.sources = sources
         self.tables = tables
         self.library = library
-        self.last_good = last_good
+        self.archive = archive
         self.running: Mapping[str, Rule] = {rule.file: rule for rule in running.rules} if running else {}
         self.instances_running: Mapping[str, Instance] = running.instances if running else {}
         self.listeners = listeners
         self.quarantine = quarantine
         self.folder = folder
-        self.rolled_back = rolled_back
+        self.pins = pins
+        self.rolled_back: dict[str, Pin] = {}
+        """Those of the pins that hold."""
         self.problems: list[Problem] = []
         self.rules: list[Rule] = []
         self.instances: dict[str, Instance] = {}
@@ -78,7 +72,7 @@ class Builder:
         files = []
         for file, source in sorted(self.sources.items()):
             twins = [other.file for other in self.sources.values() if other.name == source.name and other is not source]
-            known = self.instances_running or self.last_good.recipes
+            known = self.instances_running or self.archive.recipes
             if not twins or (file in known and not any(twin in known for twin in twins)):
                 files.append(file)
                 continue
@@ -102,8 +96,9 @@ class Builder:
             return
         self.instances[file] = instance
         if instance.is_rule:
-            broken = next((problem.text for problem in self.problems if problem.file == file), None)
-            self.rules.append(Rule(instance, keys, quarantine=self.quarantine, broken=broken))
+            pin = self.rolled_back.get(file)
+            broken = pin.text if pin else next((problem.text for problem in self.problems if problem.file == file), None)
+            self.rules.append(Rule(instance, keys, quarantine=self.quarantine, broken=broken, rolled_back=pin.why if pin else ""))
 
     def _idle(self, file: str, name: str) -> None:
         """Settings of a bundled rule that was not switched on: most likely that was forgotten."""
@@ -126,11 +121,9 @@ class Builder:
         """
         if file in self._settling:
             raise RuleError(f"{file} imports itself, through its helpers: rule files cannot import each other in a circle")
-        rolled = self.rolled_back.get(file)
-        if rolled is not None and rolled.digest == self.sources[file].digest and file not in self._done:
-            text = f"rolled back: {rolled.why}; it is back with its next change"
-            self.problems.append(Problem(file, file, text, rolled.instance.version))
-            self._done[file] = rolled.instance
+        pin = self.pins.get(file)
+        if pin is not None and pin.digest == self.sources[file].digest and file not in self._done:
+            self._pinned(file, pin)
         if file not in self._done:
             self._settling.add(file)
             try:
@@ -141,6 +134,14 @@ class Builder:
             finally:
                 self._settling.discard(file)
         return self._done[file]
+
+    def _pinned(self, file: str, pin: Pin) -> None:
+        try:
+            self._done[file] = self._cooked(pin.recipe)
+        except RuleError as error:
+            self.problems.append(Problem(file, error.at or file, f"it cannot be rolled back: {error.text}", kept=None))
+        else:
+            self.rolled_back[file] = pin
 
     def _newest(self, source: Source) -> Instance:
         if source.error:
@@ -165,7 +166,7 @@ class Builder:
     def _kept(self, file: str) -> Instance | None:
         if file in self.instances_running:
             return self.instances_running[file]
-        recipe = self.last_good.recipes.get(file)
+        recipe = self.archive.recipes.get(file)
         if recipe is None:
             return None
         try:
@@ -174,7 +175,7 @@ class Builder:
             return None
 
     def _cooked(self, recipe: Recipe) -> Instance:
-        data = self.last_good.data(recipe)
+        data = self.archive.data(recipe)
         if data is None:
             raise RuleError("the last good version is gone", recipe.file)
         imports = {name: self._cooked(helper) for name, helper in recipe.imports.items()}

@@ -39,6 +39,8 @@ class Kept(Struct, frozen=True, omit_defaults=True):
     failures: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     events: tuple[Told, ...] = ()
+    table: str = ""
+    """The hash of the table of rules."""
 
     def concerns(self, address: str) -> bool:
         """Whether an address is its sender or one of its recipients, those refused too. Case does not count."""
@@ -60,6 +62,7 @@ class Snapshot:
         copy.refusals = list(trace.refusals)
         copy.faults = list(trace.faults)
         copy.accepted = trace.accepted
+        copy.table = trace.table
         self._trace = copy
         self.id: str = mail.id if mail is not None else trace.id
         self.client = client
@@ -93,6 +96,7 @@ class Snapshot:
             ),
             failures=cleaned(map(failed_words, trace.faults)),
             results=cleaned(result for about in (client, mail) if about is not None for result in about.results),
+            table=trace.table,
             events=tuple(event._replace(text=clean(event.text), more=cleaned(event.more)) for event in tell(trace)),
         )
 
@@ -179,6 +183,8 @@ def retold(kept: Kept) -> list[str]:
     if kept.mail:
         to = dict.fromkeys([f"<{rcpt}>" for rcpt in kept.recipients] + [f"<{r.to}> (refused)" for r in kept.refusals if r.to])
         head.append(f"from <{kept.sender}> to {', '.join(to) or 'no recipient'}")
+    if kept.table:
+        head.append(f"rules: table {kept.table}")
     if kept.results:
         head.append(f"results: {'; '.join(kept.results)}")
     return [*head, "", *lines(kept.events)]

@@ -17,18 +17,20 @@ import gevent
 from gevent.lock import RLock
 
 from smtpproxy.config.schema import Breaker as BreakerSettings
+from smtpproxy.config.schema import History
 from smtpproxy.facts.notes import Notes
 from smtpproxy.scripting import bundled
+from smtpproxy.scripting.archive import Archive
 from smtpproxy.scripting.breaker import Breaker
 from smtpproxy.scripting.budget import Budget
-from smtpproxy.scripting.builder import Builder, RolledBack
+from smtpproxy.scripting.builder import Builder
 from smtpproxy.scripting.errors import CpuTimeout, FolderRefused, Problem
 from smtpproxy.scripting.folder import Folder
 from smtpproxy.scripting.instance import Instance
-from smtpproxy.scripting.lastgood import LastGood
-from smtpproxy.scripting.library import Held, Library
+from smtpproxy.scripting.library import Library, closure
 from smtpproxy.scripting.observers import Observers
 from smtpproxy.scripting.preemption import Preemption
+from smtpproxy.scripting.rollbacks import Pin, Rollbacks
 from smtpproxy.scripting.runner import Call, Chain, Chains, Entry, LogFunction
 from smtpproxy.scripting.snapshot import freeze
 from smtpproxy.scripting.table import Rule, Table
@@ -73,6 +75,7 @@ class Rules:
         data: Path | None = None,
         live: bool = True,
         breaker: BreakerSettings | None = None,
+        history: History | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -92,10 +95,9 @@ class Rules:
         self._settings = settings or {}
         self._listeners = listeners or {}
         self._handoffs = handoffs or {}
-        self._last_good = LastGood(data / "rules" if data else None)
-        self._before: dict[str, tuple[Instance, Held]] = {}
-        """The version before, by file, for a breaker that rolls back."""
-        self._rolled_back: dict[str, RolledBack] = {}
+        self.archive = Archive(data / "rules" if data else None, history or History(), now)
+        self.rollbacks = Rollbacks(data / "rules" if data else None)
+        self._now = now
         self._told: frozenset[Problem] = frozenset()
         self._changed = False
         self._building = RLock()
@@ -114,7 +116,7 @@ class Rules:
         with self._building:
             self.library.retire()
             try:
-                changed = bool(self.folder and self.folder.poll())
+                changed = self.rollbacks.poll() | bool(self.folder and self.folder.poll())
             except (FolderRefused, OSError) as error:
                 self._tell((*self.table.problems, Problem("", "scripts", str(error), self.table.hash)))
                 return None
@@ -163,8 +165,8 @@ class Rules:
         quarantine = next((name for name, kind in self._handoffs.items() if kind == "quarantine"), "")
         folder = str(self.folder.path) if self.folder else ""
         return {
-            "library": self.library, "last_good": self._last_good, "running": running,
-            "listeners": self._listeners, "quarantine": quarantine, "folder": folder, "rolled_back": self._rolled_back,
+            "library": self.library, "archive": self.archive, "running": running,
+            "listeners": self._listeners, "quarantine": quarantine, "folder": folder, "pins": self.rollbacks.pins,
         }  # fmt: skip
 
     def _rebuild(self) -> Report:
@@ -174,7 +176,7 @@ class Rules:
         builder = Builder(sources, self._settings, **self._surroundings(old))
         builder.build()
         self.table = new = self._table(builder)
-        self._remember(old, new)
+        self._unpin(builder)
         self.breaker.follow(new.rules)
         self.timers.follow(new)
         before, after = ({rule.name: rule for rule in table.rules} for table in (old, new))
@@ -210,40 +212,49 @@ class Rules:
         call.trace.failure(Fault(entry, "Timeout: it cannot be stopped", at, "close"), ())
         self.breaker.parked(entry)
 
-    def _remember(self, old: Table, new: Table) -> None:
-        """The versions that a save has replaced, as long as a rollback may want them."""
-        if self.breaker.settings.action != "rollback":
-            return
-        for file, instance in new.instances.items():
-            before = old.instances.get(file)
-            rolled = self._rolled_back.get(file)
-            if before is not None and before.version != instance.version and (rolled is None or rolled.instance is not instance):
-                self._before[file] = before, self.library.hold([before])
-        for file in [file for file, it in self._rolled_back.items() if new.instances.get(file) is not it.instance]:
-            del self._rolled_back[file]
-
     def _roll_back(self, name: str, why: str) -> str:
         """Have the version before come back with the next look at the folder; its hash, "" when there is none."""
         rule = next((rule for rule in self.table.rules if rule.name == name), None)
-        if rule is None or rule.file not in self._before:
+        entry = self.archive.before(rule.file, rule.version) if rule is not None and not rule.rolled_back else None
+        if rule is None or entry is None:
             return ""
-        instance, held = self._before.pop(rule.file)
-        self._rolled_back[rule.file] = RolledBack(rule.instance.source.digest, instance, held, why)
-        self._changed = True
-        return instance.version
+        try:
+            self.rollbacks.put(rule.file, Pin(rule.instance.source.digest, entry.recipe, why, self._now()))
+        except OSError as error:
+            self.log("rules_not_kept", level="error", error=str(error))
+            return ""
+        return entry.version
+
+    def _unpin(self, builder: Builder) -> None:
+        """A file that has changed is rolled back no longer."""
+        if not self.library.live or not (self.folder and self.folder.sources):  # the folder may come later
+            return
+        for file, pin in builder.pins.items():
+            if file not in builder.sources or builder.sources[file].digest != pin.digest:
+                try:
+                    self.rollbacks.drop(file)
+                except OSError as error:
+                    self.log("rules_not_kept", level="error", error=str(error))
+
+    def older(self) -> list[Instance]:
+        """The versions that are still loaded, because sessions hold a table older than the newest."""
+        newest = {part.key for instance in self.table.instances.values() for part in closure(instance)}
+        return [instance for key, instance in self.library.loaded.items() if key not in newest]
 
     def _keep(self, table: Table) -> None:
         if not self.library.live:
             return
         try:
-            self._last_good.keep(table.instances)
+            why = {rule.file: f"rolled back: {rule.rolled_back}" for rule in table.rules if rule.rolled_back}
+            self.archive.keep(table.hash, table.instances, why, (pin.recipe for pin in self.rollbacks.pins.values()))
         except OSError as error:
             self.log("rules_not_kept", level="error", error=str(error))
 
     def _announce(self, report: Report) -> None:
         for rule in report.table.rules:
             if rule.name in report.live:
-                self.log("rule_live", rule=rule.name, version=rule.version, file=rule.file)
+                more = {"level": "warning", "rolled_back": rule.rolled_back} if rule.rolled_back else {}
+                self.log("rule_live", rule=rule.name, version=rule.version, file=rule.file, **more)
         for name in report.gone:
             self.log("rule_gone", level="warning", rule=name)
         self._tell(report.problems)

@@ -111,10 +111,15 @@ class SettingsView:
         return sorted(self._values or ())
 
 
+def settings_of(view: Any) -> Mapping[str, Any]:
+    """The values in effect, by name; empty for a rule that declares none."""
+    return (view._values or {}) if isinstance(view, SettingsView) else {}
+
+
 def secrets(views: Iterable[Any]) -> Iterator[str]:
     """What the settings of rules hold that must never be written."""
     for view in views:
-        for name, value in (view._values if isinstance(view, SettingsView) and view._values else {}).items():
+        for name, value in settings_of(view).items():
             if isinstance(value, Secret):
                 yield str(value)
             elif isinstance(value, str) and _SECRET_NAME.fullmatch(name):

@@ -25,15 +25,18 @@ _FAILURES = ("defer", "deny", "continue", "quarantine")
 class Rule:
     """A rule as it runs. `version` hashes its closure.
 
-    `broken` says why the newest save is not live, None when it is.
+    `broken` says why the newest save is not live, None when it is; `rolled_back` why an earlier version was chosen, "" if not.
     """
 
-    __slots__ = ("broken", "instance", "keys", "on_error", "on_timeout", "order", "quarantine")
+    __slots__ = ("broken", "instance", "keys", "on_error", "on_timeout", "order", "quarantine", "rolled_back")
 
-    def __init__(self, instance: Instance, keys: Keys, *, quarantine: str = "", broken: str | None = None) -> None:
+    def __init__(
+        self, instance: Instance, keys: Keys, *, quarantine: str = "", broken: str | None = None, rolled_back: str = ""
+    ) -> None:
         self.instance = instance
         self.keys = keys
         self.broken = broken
+        self.rolled_back = rolled_back
         self.quarantine = quarantine
         self.order = _order(instance, keys)
         self.on_error = _failure_verdicts(instance, "on_error")
@@ -207,6 +210,7 @@ class Row(NamedTuple):
     listeners: tuple[str, ...]
     skip: tuple[str, ...]
     broken: str | None
+    rolled_back: str
 
 
 def describe(table: Table) -> list[Row]:
@@ -236,4 +240,5 @@ def _row(table: Table, entry: Entry, order: int) -> Row:
         () if len(where) == len(table.chains) else where,
         rule.keys.skip,
         rule.broken,
+        rule.rolled_back,
     )

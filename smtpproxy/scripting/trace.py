@@ -54,7 +54,7 @@ class Trace:
     Times are seconds of `time.monotonic`. Older events than the newest LIMIT of a transaction are forgotten.
     """
 
-    __slots__ = ("accepted", "append", "events", "faults", "id", "prelude", "refusals", "started")
+    __slots__ = ("accepted", "append", "events", "faults", "id", "prelude", "refusals", "started", "table")
 
     def __init__(self, id: str, limit: int = LIMIT) -> None:
         self.id = id
@@ -66,6 +66,8 @@ class Trace:
         self.faults: list[Fault] = []
         self.accepted: tuple[str, object] | None = None
         """Who took the message and the reply to it, when nobody refused it."""
+        self.table = ""
+        """The hash of the table of rules that is asked."""
 
     def begin(self) -> None:
         """A transaction begins: what the one before it left is forgotten, the greeting is kept."""

@@ -40,7 +40,7 @@ def rules(config: Config, log: LogLine, doors: dict[str, Any]) -> Rules:
     listeners, handoffs = around_rules(config)
     return Rules(
         config.scripts.folder, config.rule, listeners, log=log, handoffs=handoffs, doors=doors, data=config.data,
-        breaker=config.scripts.breaker,
+        breaker=config.scripts.breaker, history=config.scripts.history,
     )  # fmt: skip
 
 

@@ -101,6 +101,7 @@ class Listener:
             services.log("internal_error", level="error", id=client.id, client=address, trace=traceback.format_exc())
         finally:
             self.sessions.discard(session)
+            session.call.abandoned = None  # it knows the session: a cycle would keep its table of rules
             self._admission.leave(address)
             session.connection.close()
 

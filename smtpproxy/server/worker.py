@@ -31,17 +31,20 @@ from smtpproxy.server.link import Link
 from smtpproxy.server.listeners import Admission, Listener
 from smtpproxy.server.logs import Log
 from smtpproxy.server.refused import Refused
+from smtpproxy.server.running import Board, sweep
 from smtpproxy.server.settings import SettingsWatch
 from smtpproxy.server.sockets import Sockets, open_missing
 from smtpproxy.server.tally import Tally
 from smtpproxy.server.traces import TraceKeeper
 from smtpproxy.session.services import Services, Story
+from smtpproxy.session.session import Session
 
 LEARN_SECONDS = 1.0
 """How long the start waits for upstreams to say what they offer, before the first client is let in."""
 
 IDLE_SWEEP = 5.0
 SETTINGS_POLL = 0.3
+BOARD_POLL = 0.3
 
 
 class Worker:
@@ -88,6 +91,7 @@ class Worker:
         self._traces = TraceKeeper(config.trace, config.data, self.log, self._secrets)
         self._outlets = {**build.outlets(config, self.clock, self.log), **(outlets or {})}
         self._learned.recall(self._outlets)
+        self._board = Board(config.data, self.rules, self._sessions)
         self._services = self._open_doors(story)
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -99,7 +103,7 @@ class Worker:
 
     def wait(self) -> int:
         """Serve what ``start`` began, until told to stop; the exit status."""
-        helpers = [gevent.spawn(task) for task in (self._watch_settings, self._sweep)]
+        helpers = [gevent.spawn(task) for task in (self._watch_settings, self._tell_running, self._sweep)]
         first = gevent.wait((self._retire, self._stop), count=1)[0]
         if first is self._retire:
             self._finish_sessions()
@@ -112,6 +116,7 @@ class Worker:
         self._be_told()
         try:
             build.data_folder(self.config)
+            sweep(self.config.data)
             report = self.rules.load()
         except (OSError, FolderRefused) as error:
             raise Refused(str(error)) from None
@@ -172,6 +177,7 @@ class Worker:
         self.rules.stop()
         self.doors["store"].close()
         self._traces.stop()
+        self._board.end()
         self.log.stop()
 
     def _close_listeners(self) -> None:
@@ -243,6 +249,22 @@ class Worker:
                 self.rules.configure(settings, *build.around_rules(self.config))
                 self.rules.refresh()
                 self.log("settings_live", rules=sorted(settings))
+
+    def _sessions(self) -> Iterator[Session]:
+        return (session for listener in self._listeners for session in listener.sessions)
+
+    def _tell_running(self) -> None:
+        """For `smtpproxy rules`, which may look at any time."""
+        told = True
+        while True:
+            try:
+                self._board.tell()
+                told = True
+            except OSError as error:
+                if told:
+                    self.log("not_kept", level="error", error=str(error))
+                told = False
+            gevent.sleep(BOARD_POLL)
 
     def _sweep(self) -> None:
         while True:

@@ -58,6 +58,7 @@ class Session:
         self.table: Table = services.rules.table
         self.chains: Chains = self.table.chains_for(entrance.facts.name)
         self.trace = Trace(client.id)
+        self.trace.table = self.table.hash
         self.call = Call(trace=self.trace, doors=services.doors, client=client)
         self.state = State.CONNECTED
         self.offer: Offer | None = None
@@ -198,6 +199,7 @@ class Session:
         table = services.rules.table
         if table is not self.table and services.pin != "session" and (self.transaction is None or services.pin == "hook"):
             self.table = table
+            self.trace.table = table.hash
             self.chains = table.chains_for(self.entrance.facts.name)
 
     def decide(self, chain: Chain, *arguments: object) -> Reply | None:
@@ -247,7 +249,7 @@ class Session:
         fields = {"id": mail.id if mail is not None else client.id, "client": client.address, "helo": client.helo}
         if mail is not None:
             fields["from"] = str(mail.sender)
-        self.services.log("refused", **fields, to=refusal.to, reply=refusal.reply, by=by)
+        self.services.log("refused", **fields, to=refusal.to, reply=refusal.reply, by=by, rules=self.table.hash)
         self.trace_refusal(refusal)
 
     def trace_refusal(self, refusal: Refusal) -> None:

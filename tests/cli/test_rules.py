@@ -16,7 +16,7 @@ TWO = 'on_error = "deny"\non_timeout = {"on_message": "continue"}\ndef on_rcpt(m
 def instance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     folder = tmp_path / "mail"
     main(["init", str(folder)])
-    for rule in (folder / "scripts").iterdir():
+    for rule in [path for path in (folder / "scripts").iterdir() if path.is_file()]:
         rule.unlink()
     (folder / "scripts" / "20-one.py").write_text(ONE)
     (folder / "scripts" / "10-two.py").write_text(TWO)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from smtpproxy.cli.main import COMMANDS
+from smtpproxy.cli.main import COMMANDS, word_of
 from smtpproxy.config.load import load
 from smtpproxy.config.problem import ConfigErrors, Problem
 from smtpproxy.dns.zone import Zone
@@ -220,9 +220,10 @@ def test_commands_are_known_with_their_options(page: str, line: str) -> None:
         targets = (ROOT / "Makefile").read_text().partition(".PHONY:")[2].splitlines()[0].split()
         assert set(words) <= set(targets)
     elif program.rpartition("/")[2] == "smtpproxy":
+        command = word_of(words)
         parser = argparse.ArgumentParser()
-        importlib.import_module(f"smtpproxy.cli.{COMMANDS[words[0]].module}").add(parser.add_subparsers())
-        parser.parse_args(words)
+        importlib.import_module(f"smtpproxy.cli.{COMMANDS[command].module}").add(parser.add_subparsers())
+        parser.parse_args([command, *words[len(command.split()) :]])
     else:
         assert program in ("kill", "systemctl"), f"{page}: what is {program}?"
 

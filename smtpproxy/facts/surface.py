@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Mapping
 from types import MemberDescriptorType
 
+from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.delivery import Delivery
 from smtpproxy.facts.login import Login
@@ -20,6 +21,7 @@ from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.facts.scan import Scan
 from smtpproxy.facts.views import BodyView, HeaderView
 from smtpproxy.message.body import Body, StoredBody
+from smtpproxy.message.mailboxes import Mailbox
 from smtpproxy.wire.address import Address
 
 __all__ = ["SURFACE", "FactMissing", "help_text", "names"]
@@ -41,6 +43,7 @@ SURFACE: Mapping[type, Names] = {
         "relay",
     ),
     ListenerFacts: _names("name address port hostname protocol"),
+    Capabilities: _names(""),
     Login: _names("name password mechanism"),
     Mail: _names(
         "id client sender recipients params header body original notes results via smtputf8 body8bit size_declared"
@@ -52,7 +55,8 @@ SURFACE: Mapping[type, Names] = {
     Recipient: _names("local_part domain address original notes params via", "local_part domain address via"),
     Address: _names("local_part domain"),
     Delivery: _names("id sender recipients host reply attempts age notes"),
-    HeaderView: _names("", "", "get get_all add prepend remove"),
+    Mailbox: _names("local_part domain phrase"),
+    HeaderView: _names("", "", "get get_all addresses add prepend remove"),
     BodyView: _names("size", "", "bytes chunks replace append splice"),
     Part: _names(
         "header content_type parameters charset disposition filename encoding parts is_attachment embedded signed size text",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from smtpproxy.facts.missing import Fact, put
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.header import Field
+from smtpproxy.message.mailboxes import Mailbox, mailboxes
 
 Octets = bytes
 Text = str | bytes
@@ -39,6 +40,10 @@ class FieldsView(Fact):
     def get_all(self, name: str) -> list[str]:
         """The values of all fields of that name, from the top."""
         return [field.value for field in self._named(name)]
+
+    def addresses(self, name: str) -> list[Mailbox]:
+        """The addresses in all fields of that name, such as "From" or "To", each with the ``phrase`` before it."""
+        return [box for field in self._named(name) for box in mailboxes(field.unfolded)]
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(self._named(name))

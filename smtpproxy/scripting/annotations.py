@@ -30,7 +30,8 @@ _TYPES: Mapping[str, str] = {
 _LISTS = frozenset({"list", "tuple", "Sequence", "Iterable", "frozenset", "set"})
 _ARGUMENTS: Mapping[str, str] = {"client": "Client", "mail": "Mail", "sender": "Sender", "rcpt": "Recipient",
                                  "verdict": "Verdict", "reply": "Reply", "name": "string", "verb": "string",
-                                 "argument": "string", "login": "Login", "delivery": "Delivery"}  # fmt: skip
+                                 "argument": "string", "login": "Login", "delivery": "Delivery",
+                                 "offer": "Capabilities"}  # fmt: skip
 _KEYWORDS = frozenset({"end", "function", "local", "nil", "repeat", "then", "until"})
 
 _WORDS = '''\

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, TypeVar
 
+from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.delivery import Delivery
 from smtpproxy.facts.login import Login
@@ -27,6 +28,8 @@ def freeze(value: Any) -> Any:
         return _party(value)
     if isinstance(value, Delivery):
         return _delivery(value)
+    if isinstance(value, Capabilities):
+        return Capabilities(dict(value))
     if isinstance(value, Login):
         return Login(value.name, "", value.mechanism)
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client
 from smtpproxy.session.offer import Offer
 from smtpproxy.wire.address import is_helo_name
@@ -73,6 +74,9 @@ def _hello(session: Session, command: Command, esmtp: bool) -> Reply | None:
     client.helo, client.esmtp = name, esmtp
     session.state = State.GREETED
     session.watch("watch_ehlo", client, name)
+    if session.chains.observed:
+        assert session.offer is not None
+        session.watch("watch_capabilities", client, Capabilities(session.offer.extensions))
     return None
 
 
@@ -89,10 +93,10 @@ def _make_offer(session: Session) -> Reply | None:
         return None
     offered = intersect(ours, announced)
     if session.chains.on_capabilities:
-        editable = dict(offered)
+        editable = Capabilities(offered)
         if (refused := session.decide(session.chains.on_capabilities, session.client, editable)) is not None:
             return refused
-        offered = Extensions({keyword: words for keyword, words in editable.items() if keyword in offered})
+        offered = Extensions(editable)
     session.offer = Offer(offered, entrance.hostname)
     return None
 

@@ -7,6 +7,9 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
+from smtpproxy.facts.delivery import Delivery
+from smtpproxy.facts.login import Login
+from smtpproxy.facts.mail import Mail
 from smtpproxy.message.rendering import with_crlf
 from smtpproxy.scripting.facade import Timer
 from smtpproxy.scripting.hooks import HOOKS
@@ -21,6 +24,7 @@ from smtpproxy.testing.rehearsal import Rehearsal
 from smtpproxy.testing.rules import ask, fabricate, load
 from smtpproxy.testing.run import Records, Run, of_hook, of_mail
 from smtpproxy.testing.waiting import FixedClock
+from smtpproxy.wire.reply import ReplyParser
 
 MESSAGE = b"From: sender@client.example\r\nTo: recipient@example.com\r\nSubject: test\r\n\r\nThis is a test.\r\n"
 
@@ -52,6 +56,11 @@ class Facts(TypedDict, total=False):
     to: str | Sequence[str]
     """The recipients; on_rcpt is asked about the last of them, the others were accepted."""
     message: Content
+    host: str
+    """The server that answered, of a delivery."""
+    answer: str
+    """Its answer, "250 2.0.0 Ok"; "": none."""
+    attempts: int
     fails: bool
     """The rule fails in this run: not given, that ends the test."""
 
@@ -146,6 +155,9 @@ class RuleUnderTest:
     def ehlo(self, name: str = "client.example", /, **facts: Unpack[Facts]) -> Run:
         return self.hook("on_ehlo", name, **facts)
 
+    def auth(self, name: str, password: str = "", /, **facts: Unpack[Facts]) -> Run:
+        return self.hook("on_auth", Login(name, password), **facts)
+
     def mail(self, **facts: Unpack[Facts]) -> Run:
         return self.hook("on_mail", **facts)
 
@@ -170,11 +182,24 @@ class RuleUnderTest:
     def command(self, verb: str, argument: str = "", /, **facts: Unpack[Facts]) -> Run:
         return self.hook("on_command", verb, argument, **facts)
 
+    def deliver(self, **facts: Unpack[Facts]) -> Run:
+        return self.hook("on_deliver", **({"host": "", "answer": ""} | facts))
+
+    def delivered(self, **facts: Unpack[Facts]) -> Run:
+        return self.hook("on_delivered", **facts)
+
+    def deferred(self, **facts: Unpack[Facts]) -> Run:
+        return self.hook("on_deferred", **({"answer": "451 4.3.0 Try again later"} | facts))
+
+    def bounced(self, **facts: Unpack[Facts]) -> Run:
+        return self.hook("on_bounced", **({"answer": "550 5.1.1 No such user"} | facts))
+
     def hook(self, hook: str, *more: Any, **facts: Unpack[Facts]) -> Run:
         """Any hook, "watch_refused"; `more` are those of its arguments that `facts` do not give."""
         rules = self._rules()
         content = octets(facts.get("message", MESSAGE))
         made = fabricate(self.dns, hook, _client(facts), *_envelope(facts), content)
+        made["delivery"] = _delivery(made["mail"], facts)
         given = iter(more)
         arguments = [made[name] if name in made else next(given) for name in HOOKS[hook].arguments]
         call = Call(trace=Trace("test"), doors=self._world.doors.by_name, client=made["client"], mail=made["mail"])
@@ -234,6 +259,18 @@ def _client(facts: Facts) -> Mapping[str, Any]:
 def _envelope(facts: Facts) -> tuple[str, Sequence[str]]:
     to = facts.get("to", "recipient@example.com")
     return facts.get("sender", "sender@client.example"), [to] if isinstance(to, str) else to
+
+
+def _delivery(mail: Mail, facts: Facts) -> Delivery:
+    answer = facts.get("answer", "250 2.0.0 Ok")
+    return Delivery(
+        mail.id,
+        mail.sender,
+        mail.recipients,
+        host=facts.get("host", "mx.example.org"),
+        reply=ReplyParser().feed(answer.encode()) if answer else None,
+        attempts=facts.get("attempts", 1),
+    )
 
 
 def octets(content: Content) -> bytes:

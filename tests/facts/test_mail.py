@@ -100,6 +100,16 @@ def test_the_views_follow_the_ledger() -> None:
     assert mail.body.bytes() == b"other\r\n"
 
 
+def test_the_addresses_of_a_field() -> None:
+    header = arrived(b"To: =?utf-8?q?J=C3=BCrgen?= <j@example.com>,\r\n bob@example.org\r\nTo: c@d.example\r\n\r\n").header
+    assert [(box.phrase, str(box)) for box in header.addresses("to")] == [
+        ("Jürgen", "j@example.com"),
+        ("", "bob@example.org"),
+        ("", "c@d.example"),
+    ]
+    assert header.addresses("Cc") == []
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

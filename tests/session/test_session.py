@@ -423,6 +423,41 @@ def test_an_address_that_changes_at_the_end_is_asked_about_again(front: Begin, o
     assert told == ["out: recipient b@example.com", "out: recipient bob@example.com"]
 
 
+TAKING_AWAY = {
+    "10-a.py": """
+def on_capabilities(client, offer):
+    offer["smtputf8"] = None
+    offer["SIZE"] = int(offer["SIZE"]) // 2
+    try:
+        offer["CHUNKING"] = ""
+    except ValueError as error:
+        client.notes.error = str(error)
+""",
+    "20-b.lua": """
+function on_capabilities(client, offer)
+  offer["8BITMIME"] = nil
+  if offer.PIPELINING == "" and not offer.SMTPUTF8 then client.notes.seen = true end
+end
+function watch_capabilities(client, offer)
+  for keyword in pairs(offer) do log.info(keyword, { seen = client.notes.seen, error = client.notes.error }) end
+end
+""",
+}
+
+
+def test_rules_take_away_of_the_offer(tmp_path: Path, out: FakeOutlet) -> None:
+    with Front(out, folder=tmp_path, rules=TAKING_AWAY, limits=Limits(message_size=Size(5000))) as it:
+        client = it.client("NOOP")
+        assert client.send("EHLO client.example").texts[1:] == ["PIPELINING", "SIZE 2500", "ENHANCEDSTATUSCODES"]
+        assert client.send("MAIL FROM:<a@client.example> SIZE=2501").code == 552
+        assert client.send("MAIL FROM:<a@client.example> BODY=8BITMIME").code == 555
+        until(lambda: len([1 for event, _ in it.records if event == "rule"]) == 3)
+        told = [fields for event, fields in it.records if event == "rule"]
+    assert [fields["text"] for fields in told] == ["PIPELINING", "SIZE", "ENHANCEDSTATUSCODES"]
+    assert told[0]["seen"] is True
+    assert told[0]["error"] == "CHUNKING is not offered: a rule can take away of the offer, not add to it"
+
+
 def test_every_mail_has_its_story(front: Begin) -> None:
     told = []
     client = front(story=lambda trace, mail: told.append(mail.id)).client()

@@ -31,6 +31,10 @@
 ---@field port integer
 ---@field protocol string
 
+---Keywords with the words behind them ("" when there are none): ``offer["SIZE"]``, None for what is not offered.
+---@class Capabilities
+---@field [string] string?
+
 ---A name and what proves it.  As text it is the name; the proof is for the rule that checks it, and for nobody else.
 ---@class Login
 ---@field mechanism string
@@ -100,10 +104,17 @@
 ---@field reply Reply|nil
 ---@field sender Sender
 
+---An address with the name that stands before it; what is no address is falsy and has its name all the same.
+---@class Mailbox
+---@field domain string
+---@field local_part string
+---@field phrase string
+
 ---The header of the mail: what is read, and what is changed.
 ---@class Header
 ---@field [string] string?
 ---@field add fun(self: Header, name: string, value: string|number)
+---@field addresses fun(self: Header, name: string): Mailbox[]
 ---@field get fun(self: Header, name: string, default?: string|nil): string|nil
 ---@field get_all fun(self: Header, name: string): string[]
 ---@field prepend fun(self: Header, name: string, value: string|number)
@@ -362,7 +373,7 @@ on_connect = nil
 ---@type fun(client: Client, name: string): Verdict?
 on_ehlo = nil
 ---The EHLO answer is put together: change the offer in place.
----@type fun(client: Client, offer: any)
+---@type fun(client: Client, offer: Capabilities)
 on_capabilities = nil
 ---STARTTLS was asked for; the handshake has not begun.
 ---@type fun(client: Client): Verdict?
@@ -418,7 +429,7 @@ on_bounced = nil
 watch_connect = nil
 ---@type fun(client: Client, name: string)
 watch_ehlo = nil
----@type fun(client: Client, offer: any)
+---@type fun(client: Client, offer: Capabilities)
 watch_capabilities = nil
 ---@type fun(client: Client)
 watch_starttls = nil

@@ -1,0 +1,27 @@
+import pytest
+
+ROUTES = {"example.net": "exchange", ".example.org": "lists", ".sub.example.org": "sub"}
+
+
+@pytest.mark.parametrize(
+    ("address", "handoff"),
+    [
+        ("a@example.net", "exchange"),
+        ("a@www.example.net", None),
+        ("a@example.com", None),
+        ("a@example.org", None),
+        ("a@news.example.org", "lists"),
+        ("a@deep.news.example.org", "lists"),
+        ("a@x.sub.example.org", "sub"),
+        ("postmaster", None),
+    ],
+)
+def test_routes(rule, address, handoff):
+    run = rule.configure(routes=ROUTES).send(to=address, relay=True)
+    assert list(run.delivered) == [handoff or "default"]
+
+
+def test_one_server_at_a_time(rule):
+    run = rule.configure(routes=ROUTES).send(to=["a@example.net", "b@news.example.org"], relay=True)
+    assert run.delivered["exchange"].recipients == ["a@example.net"]
+    assert run.delivered["lists"].recipients == ["b@news.example.org"]

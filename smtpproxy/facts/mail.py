@@ -138,7 +138,7 @@ class Mail(Noted):
 
     @property
     def via(self) -> str | None:
-        """The hand-off the mail goes to; None: the listener's.  A rule may set it."""
+        """The hand-off the mail goes to, or a server ("smtp://10.0.0.1:25"); None: the listener's.  A rule may set it."""
         return self._via
 
     @via.setter

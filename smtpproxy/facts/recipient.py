@@ -59,7 +59,7 @@ class Sender(_Party):
 class Recipient(_Party):
     """The address of one RCPT TO."""
 
-    __slots__ = ("_original", "_via", "changes", "reply", "settled")
+    __slots__ = ("_original", "_via", "changes", "relay", "reply", "settled")
     _noun = "rcpt"
 
     reply: Reply | None
@@ -68,11 +68,14 @@ class Recipient(_Party):
     """The hand-off has it: another ``address`` or ``via`` from now on is a change of the envelope."""
     changes: int
     """How often it was changed since it was settled."""
+    relay: bool
+    """It may be relayed to, wherever it is: a rule may set this."""
     _original: Address | None
     _via: str | None
 
     def __init__(self, address: Address, params: Mapping[str, str | None] | None = None) -> None:
         super().__init__(address, params)
+        put(self, "relay", False)
         put(self, "reply", None)
         put(self, "settled", False)
         put(self, "changes", 0)
@@ -111,7 +114,7 @@ class Recipient(_Party):
 
     @property
     def via(self) -> str | None:
-        """The hand-off this recipient goes to; None: where the mail goes.  A rule may set it."""
+        """The hand-off it goes to, or a server ("smtp://10.0.0.1:25"); None: where the mail goes.  A rule may set it."""
         return self._via
 
     @via.setter

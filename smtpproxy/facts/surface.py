@@ -52,7 +52,7 @@ SURFACE: Mapping[type, Names] = {
         "add_recipient remove_recipient seal raw skip_rule keep_trace append_text attach",
     ),
     Sender: _names("local_part domain notes params"),
-    Recipient: _names("local_part domain address original notes params via", "local_part domain address via"),
+    Recipient: _names("local_part domain address original notes params relay via", "local_part domain address relay via"),
     Address: _names("local_part domain"),
     Delivery: _names("id sender recipients host reply attempts age notes"),
     Mailbox: _names("local_part domain phrase"),

@@ -55,16 +55,22 @@ def about(source: Source) -> About:
     return About(
         source.name,
         ast.get_docstring(source.tree) or "",
-        tuple(_settings(declared)) if declared else (),
+        tuple(_settings(declared, _meanings(body))) if declared else (),
         hooks,
         ast.literal_eval(order) if order else None,
     )
 
 
-def _settings(declared: ast.ClassDef) -> Iterator[SettingWords]:
+def _meanings(body: list[ast.stmt]) -> dict[str, str]:
+    """What names at the top of a file stand for: a setting's type may be one."""
+    return {ast.unparse(node.targets[0]): ast.unparse(node.value) for node in body if isinstance(node, ast.Assign)}
+
+
+def _settings(declared: ast.ClassDef, meanings: dict[str, str]) -> Iterator[SettingWords]:
     for node, following in zip(declared.body, [*declared.body[1:], ast.Pass()], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             text = following.value if isinstance(following, ast.Expr) else None
             words = " ".join(str(text.value).split()) if isinstance(text, ast.Constant) else ""
             default = ast.literal_eval(node.value) if node.value else ...
-            yield SettingWords(node.target.id, ast.unparse(node.annotation), default, words)
+            kind = ast.unparse(node.annotation)
+            yield SettingWords(node.target.id, meanings.get(kind, kind), default, words)

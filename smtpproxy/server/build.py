@@ -28,6 +28,7 @@ from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.server.clock import Ids, SystemClock
+from smtpproxy.server.outlets import Outlets
 from smtpproxy.session.offer import Offers, own_extensions
 from smtpproxy.session.services import Entrance, LogLine, Services, Story, Traces
 from smtpproxy.stores.base import Store
@@ -80,7 +81,7 @@ def services(
     config: Config,
     *,
     rules: Rules,
-    outlets: dict[str, Outlet],
+    outlets: Outlets,
     resolver: Resolver,
     clock: SystemClock,
     ids: Ids,
@@ -97,6 +98,7 @@ def services(
         limits=config.limits,
         relaying=config.relaying,
         outlets=outlets,
+        server=outlets.server,
         offers=Offers(own_extensions(config.limits.message_size)),
         resolver=resolver,
         clock=clock,
@@ -110,9 +112,14 @@ def services(
     )
 
 
-def outlets(config: Config, clock: SystemClock, log: LogLine) -> dict[str, Outlet]:
-    """Every [handoff.NAME], ready to be opened."""
-    return {name: outlet(name, handoff, config, clock, log) for name, handoff in config.handoff.items()}
+def outlets(config: Config, clock: SystemClock, log: LogLine, extra: dict[str, Outlet]) -> Outlets:
+    """Every [handoff.NAME], ready to be opened; `extra` in place of those of the same name."""
+
+    def make(name: str, settings: Handoff) -> Outlet:
+        return outlet(name, settings, config, clock, log)
+
+    made = {name: make(name, handoff) for name, handoff in config.handoff.items()}
+    return Outlets({**made, **extra}, config.handoff, make)
 
 
 def outlet(name: str, settings: Handoff, config: Config, clock: SystemClock, log: LogLine) -> Outlet:

@@ -89,7 +89,7 @@ class Worker:
         self._stop = Event()
         self._learned = Learned(config.data)
         self._traces = TraceKeeper(config.trace, config.data, self.log, self._secrets)
-        self._outlets = {**build.outlets(config, self.clock, self.log), **(outlets or {})}
+        self._outlets = build.outlets(config, self.clock, self.log, outlets or {})
         self._learned.recall(self._outlets)
         self._board = Board(config.data, self.rules, self._sessions)
         self._services = self._open_doors(story)
@@ -171,7 +171,7 @@ class Worker:
         else:
             self.log("worker_ended", pid=os.getpid(), sessions=len(self.pool.busy))
             self._link.stop()
-        for outlet in self._outlets.values():
+        for outlet in list(self._outlets.values()):
             if isinstance(outlet, ProxyOutlet):
                 outlet.pool.close()
         self.rules.stop()
@@ -269,7 +269,7 @@ class Worker:
     def _sweep(self) -> None:
         while True:
             gevent.sleep(IDLE_SWEEP)
-            for outlet in self._outlets.values():
+            for outlet in list(self._outlets.values()):
                 if isinstance(outlet, ProxyOutlet):
                     for upstream in outlet.pool.upstreams:
                         upstream.drop_idle()

@@ -78,5 +78,7 @@ class Services:
     traces: Traces | None = None
     stopping: Callable[[], bool] = lambda: False
     """True while the server drains: sessions say 421 instead of beginning another transaction."""
+    server: Callable[[str, str], Outlet] | None = None
+    """The way to a server that a rule names ("smtp://10.0.0.1:25"), in the manner of a hand-off; raises ValueError."""
     doors: Mapping[str, Any] = field(default_factory=dict)
     """What rules reach by name: dns, log."""

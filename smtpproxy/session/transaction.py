@@ -61,7 +61,8 @@ class Transaction:
         name = self.route(rcpt)
         outlet = session.services.outlets.get(name)
         if outlet is None:
-            raise Refusal(NO_SUCH_HANDOFF, f"a rule chose the hand-off {name!r}, which is not configured")
+            outlet = self._server(name)
+            name = outlet.name
         part = self._parts.get(name)
         if outlet.live and any(other.outlet.live and other.recipients for other in self._parts.values() if other is not part):
             return ANOTHER_TRANSACTION
@@ -75,6 +76,16 @@ class Transaction:
         if reply.positive:
             part.recipients.append(rcpt)
         return reply
+
+    def _server(self, address: str) -> Outlet:
+        """The way to a server that a rule chose by its address; raises ``Refusal``."""
+        services = self.session.services
+        if ":" not in address or services.server is None:
+            raise Refusal(NO_SUCH_HANDOFF, f"a rule chose the hand-off {address!r}, which is not configured")
+        try:
+            return services.server(address, self.session.entrance.handoff)
+        except ValueError as wrong:
+            raise Refusal(NO_SUCH_HANDOFF, f"a rule chose a server: {wrong}") from None
 
     def begin_again(self) -> tuple[Recipient, Reply] | None:
         """The envelope is another one since hand-offs began: all of it once more; the worst refusal is returned.
@@ -184,6 +195,7 @@ def _may_relay(session: Session, rcpt: Recipient) -> bool:
     relaying, client = session.services.relaying, session.client
     return (
         rcpt.domain in relaying.domains
+        or rcpt.relay
         or not rcpt.domain  # <postmaster>: RFC 5321 4.5.1
         or client.relay
         or client.login is not None

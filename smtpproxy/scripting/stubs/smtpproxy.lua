@@ -86,6 +86,7 @@
 ---@field notes Notes
 ---@field original Address
 ---@field params table<string, string|nil>
+---@field relay boolean
 ---@field via string|nil
 
 ---A mailbox, the null path, or the bare <postmaster>. Equal and hashed by local part and domain.

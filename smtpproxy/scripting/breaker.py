@@ -9,6 +9,7 @@ Nothing of this is on the hot path: an entry that is out has another function, w
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -89,6 +90,14 @@ class Breaker:
         circuit = self._circuit(entry)
         if self.settings.action != "off" and circuit.until is None:
             self._trip(entry, circuit, "it cannot be stopped")
+
+    def ban(self, entries: Iterable[Entry], why: str) -> None:
+        """Take them out until their rule is saved anew."""
+        for entry in entries:
+            circuit = self._circuit(entry)
+            circuit.until = math.inf
+            circuit.why = f"taken out: {why}"
+            self._take_out(entry, circuit)
 
     def refused(self, entry: Entry) -> None:
         """A rule that is out was asked: put it back when the cool-down is over, for the next call."""

@@ -98,6 +98,7 @@ class Rules:
         self.archive = Archive(data / "rules" if data else None, history or History(), now)
         self.rollbacks = Rollbacks(data / "rules" if data else None)
         self._now = now
+        self._banned: dict[str, str] = {}
         self._told: frozenset[Problem] = frozenset()
         self._changed = False
         self._building = RLock()
@@ -133,6 +134,11 @@ class Rules:
         self._listeners = listeners
         self._handoffs = handoffs if handoffs is not None else self._handoffs
         self._changed = True
+
+    def ban(self, digest: str, why: str) -> None:
+        """Take the version of a rule whose file has this SHA-256 out for good: what it declares for a failure applies."""
+        self._banned[digest] = why
+        self._enforce_bans()
 
     def start(self) -> None:
         """Watch the folder, sweep budgets, run timers and observers, until stop()."""
@@ -178,6 +184,7 @@ class Rules:
         self.table = new = self._table(builder)
         self._unpin(builder)
         self.breaker.follow(new.rules)
+        self._enforce_bans()
         self.timers.follow(new)
         before, after = ({rule.name: rule for rule in table.rules} for table in (old, new))
         live = tuple(name for name, rule in after.items() if name not in before or _is_news(before[name], rule))
@@ -201,6 +208,12 @@ class Rules:
 
     def _entries(self, rule: str) -> Iterable[Entry]:
         return self.table.entries.get(rule, {}).values()
+
+    def _enforce_bans(self) -> None:
+        for rule in self.table.rules:
+            why = self._banned.get(rule.instance.source.digest)
+            if why is not None:
+                self.breaker.ban(self._entries(rule.name), why)
 
     def _parked(self, call: Call, entry: Entry, at: str) -> None:
         """A greenlet had to be given up in the middle of a rule."""

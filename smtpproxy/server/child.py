@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 from gevent.monkey import get_original
 
@@ -69,7 +69,7 @@ def fork(column: int, generation: Any, now: float, run: Callable[[Channel], int]
     if pid:
         theirs.close()
         return Child(pid, ours, column, generation, stack, now)
-    status = 1
+    end, status = os._exit, 1
     try:
         ours.close()
         _settle(stack)
@@ -79,7 +79,7 @@ def fork(column: int, generation: Any, now: float, run: Callable[[Channel], int]
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+        end(status)
 
 
 def _settle(stack: Any) -> None:
@@ -90,3 +90,10 @@ def _settle(stack: Any) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     faulthandler.enable(stack, all_threads=False)
     faulthandler.register(STACK_SIGNAL, stack, all_threads=False)
+    end = os._exit
+
+    def tell_and_end(status: int) -> NoReturn:
+        faulthandler.dump_traceback(stack, all_threads=False)
+        end(status)
+
+    os._exit = tell_and_end  # nobody but a rule ends a worker in this way

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import gevent
 from gevent.socket import wait_read
 
-from smtpproxy.server.board import Board
 from smtpproxy.server.channel import Channel
+from smtpproxy.server.tally import Tally
 
 BEAT = 0.5
 """Seconds between two beats."""
@@ -17,16 +17,15 @@ BEAT = 0.5
 class Link:
     """A master that is gone means drain."""
 
-    __slots__ = ("_board", "_channel", "_column", "_greenlets")
+    __slots__ = ("_channel", "_greenlets", "_tally")
 
-    def __init__(self, channel: Channel, board: Board, column: int) -> None:
+    def __init__(self, channel: Channel, tally: Tally) -> None:
         self._channel = channel
-        self._board = board
-        self._column = column
+        self._tally = tally
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
-    def start(self, orders: Mapping[str, Callable[[], object]]) -> None:
-        """`orders` are what the worker does when it is told so: "retire", "drain"."""
+    def start(self, orders: Mapping[str, Callable[..., object]]) -> None:
+        """`orders` are what the worker does when it is told so, by name: "retire", "drain", "ban"."""
         self._greenlets = [gevent.spawn(self._beat), gevent.spawn(self._obey, orders)]
 
     def stop(self) -> None:
@@ -40,12 +39,12 @@ class Link:
 
     def _beat(self) -> None:
         while True:
-            self._board.beat(self._column)
+            self._tally.beat()
             gevent.sleep(BEAT)
 
-    def _obey(self, orders: Mapping[str, Callable[[], object]]) -> None:
+    def _obey(self, orders: Mapping[str, Callable[..., object]]) -> None:
         while not self._channel.closed:
             wait_read(self._channel.fileno())
             for message in self._channel.receive():
-                orders[message["do"]]()
+                orders[message.pop("do")](**message)
         orders["drain"]()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gevent.monkey import get_original
@@ -25,6 +25,7 @@ from smtpproxy.config.load import load
 from smtpproxy.config.problem import ConfigErrors
 from smtpproxy.config.schema import Config
 from smtpproxy.server import privileges, systemd
+from smtpproxy.server.blame import Blame, culprit
 from smtpproxy.server.board import Board
 from smtpproxy.server.build import data_folder
 from smtpproxy.server.channel import Channel
@@ -33,6 +34,7 @@ from smtpproxy.server.logs import Log
 from smtpproxy.server.refused import Refused
 from smtpproxy.server.respawn import Backoff
 from smtpproxy.server.sockets import Sockets, activated, address, close_all, handed_over, open_missing, wanted
+from smtpproxy.server.tally import Tally
 from smtpproxy.server.upgrade import Upgrade
 
 TICK = 0.25
@@ -61,8 +63,10 @@ class Generation:
         """Why it cannot serve."""
 
 
-Serve = Callable[[Generation, Channel, Board, int, bool], int]
-"""What a worker runs: with its generation, its end of the channel, the board, its column, and whether it is the first."""
+Serve = Callable[[Generation, Channel, Tally, Mapping[str, str], bool], int]
+"""What a worker runs: its generation, its end of the channel, its column of the board, the versions of rules that are banned
+(why, by digest), and whether it is the first one.
+"""
 
 
 class Master:
@@ -77,6 +81,7 @@ class Master:
         self._generation = Generation(config, {}, _log(config))
         self._next: Generation | None = None
         self._backoff = Backoff()
+        self._blame = Blame()
         self._upgrade: Upgrade | None = None
         self._flags: set[int] = set()
         self._stopping = 0.0
@@ -236,7 +241,7 @@ class Master:
                 os.close(descriptor)
             held = {**self._generation.sockets, **(self._next.sockets if self._next else {})}
             close_all(sock for key, sock in held.items() if key not in generation.sockets)
-            return self._serve(generation, channel, self._board, column, first)
+            return self._serve(generation, channel, Tally(self._board, column), self._blame.banned, first)
 
         child = fork(column, generation, time.monotonic(), run)
         self._children[child.pid] = child
@@ -267,12 +272,20 @@ class Master:
         self._board.free(child.column)
         words = child.last_words()
         child.close()
-        if child.generation is self._next:
-            self._give_up(self._next, self._next.problem or f"a worker ended with {status} before it was ready")
+        found = culprit(words, child.generation.config.scripts.folder)
+        if self._next is not None and child.generation is self._next:
+            told = f"a worker ended with {status} before it was ready" + (f", in {found.at}" if found else "")
+            self._give_up(self._next, self._next.problem or told)
             return
         if self._stopping or child.state in (State.RETIRING, State.DRAINING):
             return
-        self.log("worker_died", level="error", pid=child.pid, status=status, stack=words or None)
+        at = found.at if found else None
+        self.log("worker_died", level="error", pid=child.pid, status=status, rule_at=at, stack=None if found else words)
+        if found is not None and self._blame.strike(found):
+            why = self._blame.banned[found.digest]
+            self.log("rule_banned", level="error", file=found.file, why=why)
+            for other in self._children.values():
+                other.channel.send(do="ban", digest=found.digest, why=why)
         self._backoff.died(time.monotonic() - child.began)
 
     def _look_after(self) -> None:

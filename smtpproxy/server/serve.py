@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from smtpproxy.config.schema import Config
 from smtpproxy.server import privileges
-from smtpproxy.server.board import Board
 from smtpproxy.server.channel import Channel
 from smtpproxy.server.link import Link
 from smtpproxy.server.master import Generation, Master
@@ -19,8 +19,8 @@ from smtpproxy.server.worker import Worker
 def serve(path: Path, config: Config) -> int:
     """Serve an instance in the foreground until told to stop; the exit status. Raises ``Refused``."""
 
-    def work(generation: Generation, channel: Channel, board: Board, column: int, first: bool) -> int:
-        link = Link(channel, board, column)
+    def work(generation: Generation, channel: Channel, tally: Tally, banned: Mapping[str, str], first: bool) -> int:
+        link = Link(channel, tally)
         config = generation.config
         try:
             privileges.drop(config.user)
@@ -28,11 +28,13 @@ def serve(path: Path, config: Config) -> int:
                 config,
                 path=path,
                 link=link,
-                tally=Tally(board, column),
+                tally=tally,
                 sockets=generation.sockets,
                 log=generation.log,
                 notify=tell if first else lambda _: None,
             )
+            for digest, why in banned.items():
+                worker.rules.ban(digest, why)
             return worker.run()
         except Refused as refused:
             link.refused(str(refused))

@@ -22,6 +22,10 @@ class Tally:
         board = Board()
         return cls(board, board.take())
 
+    def beat(self) -> None:
+        """Say that this process is alive."""
+        self._board.beat(self._column)
+
     def enter(self, address: str) -> None:
         self._board.enter(self._column, address)
 

@@ -140,7 +140,7 @@ class Worker:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 gevent.signal_handler(number, self._stop.set)
             return
-        self._link.start({"retire": self._retire.set, "drain": self._stop.set})
+        self._link.start({"retire": self._retire.set, "drain": self._stop.set, "ban": self.rules.ban})
 
     def _recover(self) -> None:
         """What a process that is gone had held was promised to nobody."""

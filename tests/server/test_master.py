@@ -228,3 +228,64 @@ def test_workers_become_the_user_and_the_master_does_not(start: Start, tmp_path:
         assert re.search(r"^Uid:\s+65534\s+65534\s+65534\s+65534$", status, re.MULTILINE)
         assert "Groups:\t65534" in status
     assert (server.folder / "data").stat().st_uid == 65534
+
+
+# -- rules that end or hold a worker -------------------------------------------------------------------------------------
+
+EXIT = """
+import os
+def on_rcpt(mail, rcpt):
+    if rcpt.local_part == "exit":
+        os._exit(3)
+"""
+STUCK = """
+def on_rcpt(mail, rcpt):
+    if rcpt.local_part == "stuck":
+        sum(range(10 ** 12))
+"""
+
+
+def hurt(server: RunningServer, local_part: str) -> None:
+    """A client whose recipient has the rule do it; its connection is gone, and nothing was promised."""
+    client = server.client()
+    client.send(ENVELOPE[0])
+    with pytest.raises((ConnectionError, AssertionError)):
+        client.send(f"RCPT TO:<{local_part}@example.com>")
+
+
+def test_a_rule_that_ends_its_worker_is_blamed_and_taken_out_at_the_second_time(start: Start) -> None:
+    server = start(toml(), rules={"10-exit.py": EXIT})
+    hurt(server, "exit")
+    until(lambda: "rule_at=10-exit.py:5" in server.log)
+    deliver(server.port)
+    hurt(server, "exit")
+    until(lambda: "event=rule_banned level=error file=10-exit.py" in server.log)
+    until(lambda: server.log.count("event=worker_ready") == 2)
+    for client in [server.client() for _ in range(6)]:
+        client.send(ENVELOPE[0])
+        assert client.send("RCPT TO:<exit@example.com>").startswith("451 4.3.0")
+    server.write_rule("10-exit.py", "def on_rcpt(mail, rcpt): pass\n")
+    until(lambda: "event=rule_live" in server.log)
+    until(lambda: all(_takes_exit(server) for _ in range(4)))
+
+
+def _takes_exit(server: RunningServer) -> bool:
+    client = server.client()
+    client.send(ENVELOPE[0])
+    taken = client.send("RCPT TO:<exit@example.com>").code == 250
+    client.close()
+    return taken
+
+
+def test_a_worker_that_a_rule_holds_is_replaced_and_the_rule_blamed(start: Start) -> None:
+    server = start(toml(), rules={"10-stuck.py": STUCK})
+    hurt(server, "stuck")
+    assert "event=worker_stuck" in server.log
+    until(lambda: "event=worker_died" in server.log)
+    assert "rule_at=10-stuck.py:4" in server.log
+    deliver(server.port)
+
+
+def test_a_rule_that_ends_the_worker_while_it_is_loaded_stops_the_start(tmp_path: Path, start: Start) -> None:
+    with pytest.raises(AssertionError, match=r"before it was ready, in 10-exit.py:2"):
+        start(toml(), rules={"10-exit.py": "import os\nos._exit(0)\ndef on_rcpt(mail, rcpt): pass\n"})

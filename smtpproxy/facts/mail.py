@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
 
 from smtpproxy.facts.client import Client
-from smtpproxy.facts.missing import FactMissing, missing, put
-from smtpproxy.facts.notes import Noted
-from smtpproxy.facts.parts import Part, Parts
+from smtpproxy.facts.content import Content
+from smtpproxy.facts.copies import Copy
+from smtpproxy.facts.missing import put
 from smtpproxy.facts.recipient import Recipient, Sender
-from smtpproxy.facts.views import BodyView, HeaderView, joined
-from smtpproxy.message.body import Body
-from smtpproxy.message.edits import Ledger, Signer
+from smtpproxy.message.edits import Ledger
 from smtpproxy.wire.address import Address, parse_address
 
-_STAGES: Mapping[str, str] = {
-    "header": "on_header",
-    "seal": "on_header",
-    "body": "on_message",
-    "parts": "on_message",
-    "attachments": "on_message",
-    "text": "on_message",
-    "html": "on_message",
-    "mime_defects": "on_message",
-    "append_text": "on_message",
-    "attach": "on_message",
-    "original": "on_message",
-    "raw": "on_message",
-}
-"""From which hook on a fact is there."""
 
-
-class Mail(Noted):
+class Mail(Content):
     """One mail, from MAIL to the answer after the dot.
 
     A change of sender, recipients or route after the hand-off began counts up ``revision``: the session begins again.
     """
 
     __slots__ = (
-        "_body",
         "_changes",
-        "_complete",
-        "_header",
-        "_parts",
+        "_copies",
         "_sender",
         "_via",
         "begun",
         "body8bit",
         "client",
+        "copied_to",
         "held",
-        "id",
-        "ledger",
         "params",
         "recipients",
         "size_declared",
@@ -61,7 +38,6 @@ class Mail(Noted):
     )
     _noun = "mail"
 
-    id: str
     client: Client
     recipients: list[Recipient]
     """Those that were accepted.  Rules change it by ``add_recipient`` and ``remove_recipient``."""
@@ -81,20 +57,17 @@ class Mail(Noted):
     """Rules that have nothing more to say to this mail, by name."""
     traced: bool
     """A rule wants the trace kept."""
-    ledger: Ledger | None
-    """The edits; None before the header is in."""
+    copied_to: tuple[str, ...]
+    """The hand-offs that get a copy of the whole mail, whoever else takes it."""
     _sender: Sender
     _via: str | None
     _changes: int
-    _complete: bool
-    _header: HeaderView | None
-    _body: BodyView | None
-    _parts: Parts | None
+    _copies: tuple[Copy, ...]
 
     def __init__(self, id: str, client: Client, sender: Address, params: Mapping[str, str | None] | None = None) -> None:
         params = {} if params is None else params
         size = params.get("SIZE")
-        put(self, "id", id)
+        super().__init__(id)
         put(self, "client", client)
         put(self, "recipients", [])
         put(self, "params", params)
@@ -105,24 +78,11 @@ class Mail(Noted):
         put(self, "held", None)
         put(self, "skipped", set())
         put(self, "traced", False)
-        put(self, "ledger", None)
+        put(self, "copied_to", ())
         put(self, "_sender", sender if isinstance(sender, Sender) else Sender(sender, params))
         put(self, "_via", None)
         put(self, "_changes", 0)
-        put(self, "_complete", False)
-        put(self, "_header", None)
-        put(self, "_body", None)
-        put(self, "_parts", None)
-        put(self, "_notes", None)
-        put(self, "_results", None)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            # A property that raises AttributeError ends here.
-            if name in _STAGES:
-                raise _too_early(name)
-            raise missing(self, name)
+        put(self, "_copies", ())
 
     @property
     def sender(self) -> Sender:
@@ -148,79 +108,12 @@ class Mail(Noted):
             self._changed()
 
     @property
-    def header(self) -> HeaderView:
-        """The header as edited; from on_header on."""
-        if self._header is None:
-            put(self, "_header", HeaderView(self._edits("header")))
-        return self._header  # type: ignore[return-value]
-
-    @property
-    def body(self) -> BodyView:
-        """What stands behind the header, as edited; from on_message on."""
-        if self._body is None:
-            put(self, "_body", BodyView(self._edits("body")))
-        return self._body  # type: ignore[return-value]
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """All MIME parts as edited, in the order in which they begin; the first is the message itself.  From on_message on."""
-        return self._mime("parts").every()
-
-    @property
-    def attachments(self) -> tuple[Part, ...]:
-        """The parts that are files, those of attached messages too; from on_message on."""
-        return tuple(part for part in self._mime("attachments").every() if part.is_attachment)
-
-    @property
-    def text(self) -> str | None:
-        """The plain text that readers see, None when there is none; from on_message on.  Raises ValueError above 10 MB."""
-        part = self._mime("text").shown("text/plain")
-        return None if part is None else part.text
-
-    @property
-    def html(self) -> str | None:
-        """The HTML that readers see, None when there is none; from on_message on.  Raises ValueError above 10 MB."""
-        part = self._mime("html").shown("text/html")
-        return None if part is None else part.text
-
-    @property
-    def mime_defects(self) -> tuple[str, ...]:
-        """What is wrong with the structure: "boundary" (a multipart without one), "unclosed" (without a last delimiter),
-        "depth", "parts", "header" (more than 100 levels, 10,000 parts, 64 KB: the rest is not taken apart)."""
-        return self._mime("mime_defects").defects
-
-    @property
-    def original(self) -> Body:
-        """The message as it came; from on_message on."""
-        return self._edits("original").original
-
-    @property
     def revision(self) -> int:
         """Counts the changes of the envelope since ``begun``."""
         changes = self._changes
         for rcpt in self.recipients:
             changes += rcpt.changes
         return changes
-
-    def raw(self) -> bytes:
-        """The edited message in content form, without our Received.  Raises ValueError above 10 MB."""
-        return joined(self._edits("raw").view().content())
-
-    def append_text(self, text: str, *, html: str | None = None, force: bool = False) -> int:
-        """Add to the text and the HTML that readers see, if they are there; the number of parts that were changed.
-
-        ``html`` is markup, made of ``text`` unless given; it goes before ``</body>``.  Raises ValueError (SignedPart) for a
-        signed message unless forced.
-        """
-        return self._mime("append_text").append_text(text, html, force)
-
-    def attach(self, content: str | bytes, *, filename: str = "", content_type: str | None = None) -> Part:
-        """Add a file at the end, the message becoming a multipart/mixed if it is none; text goes as UTF-8."""
-        return self._mime("attach").attach(content, filename, content_type, self.id)
-
-    def seal(self, signer: Signer) -> None:
-        """Have the message signed when it goes out, after all edits."""
-        self._edits("seal").seal(signer)
 
     def add_recipient(self, address: Address | str) -> Recipient:
         """One more recipient, at the end of the list.  Raises AddressError for what is no address."""
@@ -239,6 +132,52 @@ class Mail(Noted):
             raise ValueError(f"{address} is no recipient of this mail") from None
         put(self, "_changes", self._changes + removed.changes)
         self._changed()
+
+    @property
+    def copies(self) -> tuple[Copy, ...]:
+        """What ``copy_for`` has made."""
+        return self._copies
+
+    def copy_for(self, recipients: Address | str | Iterable[Address | str], name: str = "") -> Copy:
+        """What these recipients get instead of the mail: its edits are their own, from those of the mail by now on.
+
+        Called again for the same recipients, or with its ``name``, it gives the same copy, and further recipients join.
+        Raises ValueError for one that is no recipient of this mail or has another copy.
+        """
+        several = (recipients,) if isinstance(recipients, str | Address) else recipients
+        chosen = [rcpt for one in several for rcpt in self._meant(one)]
+        if not chosen:
+            raise ValueError("a copy needs a recipient")
+        copy = self._copy(chosen, name)
+        for rcpt in chosen:
+            if rcpt.copy not in (None, copy):
+                raise ValueError(f"{rcpt} gets another copy already")
+        for rcpt in chosen:
+            put(rcpt, "copy", copy)
+        if copy not in self._copies:
+            put(self, "_copies", (*self._copies, copy))
+        copy.branched()
+        return copy
+
+    def _copy(self, chosen: list[Recipient], name: str) -> Copy:
+        if name:
+            return next((copy for copy in self._copies if copy.name == name), None) or Copy(self, name)
+        first = chosen[0].copy
+        return first if first is not None and set(first.recipients) <= set(chosen) else Copy(self, "")
+
+    def add_copy(self, where: Address | str) -> None:
+        """A copy goes there, too: to an address, or to a hand-off that keeps mail by its name, for all recipients.
+
+        What a hand-off gets is the mail as it goes to those who have no copy of their own.  If one cannot be made, the mail
+        is refused for now.  An address that is a recipient already gets no second one.
+        """
+        if isinstance(where, str) and where and "@" not in where:
+            if where not in self.copied_to:
+                put(self, "copied_to", (*self.copied_to, where))
+        elif not (address := _address(where)):
+            raise ValueError("a copy goes to an address or to a hand-off")
+        elif address not in self.recipients:
+            self.add_recipient(address)
 
     def skip_rule(self, name: str) -> None:
         """The rule of that name is not asked about this mail from now on; its observers still look on."""
@@ -260,30 +199,30 @@ class Mail(Noted):
         self.recipients.append(rcpt)
 
     def arrived(self, ledger: Ledger, complete: bool) -> None:
-        """The header is in, or with ``complete`` the whole message (the session says so)."""
-        if ledger is not self.ledger:
-            put(self, "_header", None)
-            put(self, "_body", None)
-        put(self, "ledger", ledger)
-        put(self, "_complete", complete)
+        """See ``Content``."""
+        super().arrived(ledger, complete)
+        for copy in self._copies:
+            if copy.ledger is not None:
+                copy.arrived(copy.ledger, complete)
+
+    @property
+    def complete(self) -> bool:
+        """The whole message is in."""
+        return self._complete
+
+    def _meant(self, wanted: Address | str) -> list[Recipient]:
+        """Those of the mail with this address, and the one that rules are being asked about. Raises ValueError."""
+        address = _address(wanted)
+        found = [rcpt for rcpt in self.recipients if rcpt == address]
+        if isinstance(wanted, Recipient) and not wanted.settled and not any(rcpt is wanted for rcpt in found):
+            found.append(wanted)
+        if not found:
+            raise ValueError(f"{address} is no recipient of this mail")
+        return found
 
     def _changed(self) -> None:
         if self.begun:
             put(self, "_changes", self._changes + 1)
-
-    def _mime(self, fact: str) -> Parts:
-        if self._parts is None or self._parts.ledger is not self.ledger:
-            put(self, "_parts", Parts(self._edits(fact)))
-        return self._parts  # type: ignore[return-value]
-
-    def _edits(self, fact: str) -> Ledger:
-        if self.ledger is None or not (self._complete or _STAGES[fact] == "on_header"):
-            raise _too_early(fact)
-        return self.ledger
-
-
-def _too_early(name: str) -> FactMissing:
-    return FactMissing(f"mail.{name} is there from {_STAGES[name]} on")
 
 
 def _address(address: Address | str) -> Address:

@@ -10,6 +10,9 @@ from smtpproxy.facts.notes import Notes
 from smtpproxy.wire.address import Address, parse_address
 from smtpproxy.wire.reply import Reply
 
+if TYPE_CHECKING:
+    from smtpproxy.facts.copies import Copy
+
 
 class _Party(Fact, Address):
     """An address with the parameters it came with and the notes about it."""
@@ -59,7 +62,7 @@ class Sender(_Party):
 class Recipient(_Party):
     """The address of one RCPT TO."""
 
-    __slots__ = ("_original", "_via", "changes", "relay", "reply", "settled")
+    __slots__ = ("_original", "_via", "changes", "copy", "relay", "reply", "settled")
     _noun = "rcpt"
 
     reply: Reply | None
@@ -70,6 +73,8 @@ class Recipient(_Party):
     """How often it was changed since it was settled."""
     relay: bool
     """It may be relayed to, wherever it is: a rule may set this."""
+    copy: Copy | None
+    """What it gets instead of the mail, see ``mail.copy_for``; None: the mail."""
     _original: Address | None
     _via: str | None
 
@@ -79,12 +84,15 @@ class Recipient(_Party):
         put(self, "reply", None)
         put(self, "settled", False)
         put(self, "changes", 0)
+        put(self, "copy", None)
         put(self, "_original", None)
         put(self, "_via", None)
 
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: Any) -> None:
+            if name == "copy":
+                raise missing(self, name, "assigned")
             if name == "local_part":
                 self.address = str(Address(value, self.domain, ""))
             elif name == "domain":

@@ -11,6 +11,7 @@ from types import MemberDescriptorType
 
 from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.copies import Copy
 from smtpproxy.facts.delivery import Delivery
 from smtpproxy.facts.login import Login
 from smtpproxy.facts.mail import Mail
@@ -47,12 +48,15 @@ SURFACE: Mapping[type, Names] = {
     Login: _names("name password mechanism"),
     Mail: _names(
         "id client sender recipients params header body original notes results via smtputf8 body8bit size_declared"
-        " parts attachments text html mime_defects",
+        " parts attachments text html mime_defects copies",
         "sender via",
-        "add_recipient remove_recipient seal raw skip_rule keep_trace append_text attach",
+        "add_recipient remove_recipient seal raw skip_rule keep_trace append_text attach copy_for add_copy",
+    ),
+    Copy: _names(
+        "name recipients header body original parts attachments text html mime_defects", "", "raw append_text attach seal"
     ),
     Sender: _names("local_part domain notes params"),
-    Recipient: _names("local_part domain address original notes params relay via", "local_part domain address relay via"),
+    Recipient: _names("local_part domain address original notes params relay via copy", "local_part domain address relay via"),
     Address: _names("local_part domain"),
     Delivery: _names("id sender recipients host reply attempts age notes"),
     Mailbox: _names("local_part domain phrase"),

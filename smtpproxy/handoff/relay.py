@@ -33,26 +33,26 @@ class Relay:
     def __init__(self, outlet: RelayOutlet, client: Client) -> None:
         self._proxy = Proxy(outlet, client)
         self._lmtp = any(upstream.target.protocol == "lmtp" for upstream in outlet.pool.upstreams)
-        self._recipients = 0
+        self._recipients: list[Recipient] = []
 
     @property
     def via(self) -> str:
         return self._proxy.via
 
     def begin(self, mail: Mail) -> Reply:
-        self._recipients = 0
+        self._recipients = []
         return OK
 
     def recipient(self, mail: Mail, rcpt: Recipient) -> Reply:
         if self._lmtp and self._recipients:
             return ONE_RECIPIENT
-        self._recipients += 1
+        self._recipients.append(rcpt)
         return OK
 
     def finish(self, mail: Mail, body: Body) -> Reply:
         proxy = self._proxy
         refused = proxy.begin(mail)
-        replies = [refused] if refused is not None else [proxy.recipient(mail, rcpt) for rcpt in mail.recipients]
+        replies = [refused] if refused is not None else [proxy.recipient(mail, rcpt) for rcpt in self._recipients]
         worst = max(replies, key=lambda reply: reply.code)
         if not worst.positive:
             return worst

@@ -43,6 +43,11 @@ def _mail(mail: Mail) -> Mail:
     frozen._notes = _notes(mail._notes)
     frozen._results = _results(mail._results)
     frozen._header = frozen._body = None
+    if mail.copies:
+        twins = {copy: copy.frozen(frozen) for copy in mail.copies}
+        object.__setattr__(frozen, "_copies", tuple(twins.values()))
+        for rcpt in frozen.recipients:
+            object.__setattr__(rcpt, "copy", twins.get(rcpt.copy) if rcpt.copy else None)
     if mail.ledger is not None:
         frozen.ledger = mail.ledger.branch()
         frozen.ledger.close()

@@ -270,6 +270,6 @@ _WORDS: dict[int, tuple[str, Callable[[Any, Any], list[str]]]] = {
     REPLY: ("reply", lambda reply, _: [str(reply)]),
     UPSTREAM: ("upstream", _upstream),
     DOOR: ("asked", lambda question, answer: [f"{question} -> {answer}"]),
-    EDIT: ("edit", lambda text, _: [str(text)]),
+    EDIT: ("edit", lambda text, copy: [f"{text} ({copy})" if copy is not None else str(text)]),
     NOTE: ("note", lambda text, _: [str(text)]),
 }

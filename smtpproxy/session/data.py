@@ -14,6 +14,7 @@ from smtpproxy.message.trace import protocol_name, received_line
 from smtpproxy.net.connection import ConnectionLost, Expired
 from smtpproxy.scripting.trace import EDIT
 from smtpproxy.session.blame import of_handoff
+from smtpproxy.session.finish import hand_on, hand_on_copies
 from smtpproxy.session.intake import Arriving, Intake
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.dots import unstuff
@@ -21,12 +22,11 @@ from smtpproxy.wire.reply import Refusal, Reply
 
 if TYPE_CHECKING:
     from smtpproxy.session.session import Session
-    from smtpproxy.session.transaction import Part, Transaction
+    from smtpproxy.session.transaction import Transaction
 
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 NO_ARGUMENT = Reply(501, "5.5.4", "Syntax: DATA")
 NOBODY_LEFT = Reply(554, "5.5.1", "No valid recipients")
-NOT_KEPT = Reply(451, "4.3.0", "The message cannot be kept now")
 NO_ROOM = Reply(452, "4.3.1", "Not enough room for the message now")
 
 
@@ -68,6 +68,11 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     if transaction.changed and (worst := transaction.begin_again()) is not None:
         rcpt, refused = worst  # after rules had changed the envelope
         return session.handed_back(refused, transaction.route(rcpt), rcpt)
+    mail = transaction.mail
+    copied = bool(mail.copies or mail.copied_to)
+    if copied and (worst := transaction.divide()) is not None:
+        rcpt, refused = worst
+        return session.handed_back(refused, transaction.route(rcpt), rcpt)
     parts = transaction.parts
     if not parts:
         return session.refused(NOBODY_LEFT, "rules have removed every recipient")
@@ -77,10 +82,10 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     if ledger is None:
         rendered: Body = Untouched(body, top)
     else:
-        _trace_edits(session, ledger)
+        _trace_edits(session, ledger, mail)
         ledger.close()
         rendered = ledger.render(top)
-    part, reply = _hand_on(session, parts, transaction.mail, rendered)
+    part, reply = hand_on(session, parts, mail, rendered) if not copied else hand_on_copies(session, parts, mail, rendered, top)
     transaction.committed = reply.positive
     if reply.positive:
         session.trace.accepted = (part.handoff.via if len(parts) == 1 else ", ".join(p.handoff.via for p in parts), reply)
@@ -108,10 +113,13 @@ def _ask_rules(session: Session, transaction: Transaction, ledger: Ledger, body:
     return None
 
 
-def _trace_edits(session: Session, ledger: Ledger) -> None:
+def _trace_edits(session: Session, ledger: Ledger, mail: Mail) -> None:
     now = monotonic()
     for op in ledger.ops:
         session.trace.append((EDIT, now, now, op, None))
+    for copy in mail.copies:
+        for op in copy.own_ops:
+            session.trace.append((EDIT, now, now, op, copy))
 
 
 def _store(session: Session, body: Arriving) -> None:
@@ -121,30 +129,6 @@ def _store(session: Session, body: Arriving) -> None:
         raise
     except OSError as error:
         raise Refusal(NO_ROOM, str(error)) from None
-
-
-def _hand_on(session: Session, parts: list[Part], mail: Mail, body: Body) -> tuple[Part, Reply]:
-    """The durable hand-offs first, held; then the live one, whose reply decides over all of them. Whose it was, too."""
-    for part in parts:
-        if part.outlet.live:
-            _present(session)
-        reply = part.handoff.finish(mail, body)
-        if not reply.positive:
-            return part, reply
-    if not parts[-1].outlet.live:
-        _present(session)
-    try:
-        for part in parts:
-            part.handoff.commit()
-    except OSError as error:
-        raise Refusal(NOT_KEPT, f"hand-off {part.outlet.name}: {error}") from None
-    return parts[-1], reply
-
-
-def _present(session: Session) -> None:
-    """Nothing is promised to a client that will never hear of it: it sends the message again."""
-    if session.connection.gone():
-        raise ConnectionLost("the client left before the message was committed")
 
 
 def _header(intake: Intake) -> HeaderBlock:
@@ -194,6 +178,7 @@ def _log(session: Session, transaction: Transaction, via: str, size: int, reply:
         to=[rcpt.path for rcpt in mail.recipients],
         size=size,
         via=via,
+        copies=[*mail.copied_to, *map(str, mail.copies)],
         reply=str(reply),
         ms=int((monotonic() - transaction.began) * 10_000) / 10,
         rules=session.table.hash,

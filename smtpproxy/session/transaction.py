@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from smtpproxy.facts.copies import Copy
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.handoff.base import Handoff, Outlet
@@ -28,7 +30,7 @@ NO_SUCH_HANDOFF = Reply(451, "4.3.5", "Mail for this recipient cannot be routed 
 class Transaction:
     """One mail on its way through a session, and the hand-offs that take part in it."""
 
-    __slots__ = ("_parts", "began", "committed", "mail", "session")
+    __slots__ = ("_more", "_parts", "began", "committed", "mail", "session")
 
     def __init__(self, session: Session, mail: Mail) -> None:
         self.session = session
@@ -36,11 +38,13 @@ class Transaction:
         self.began = monotonic()
         self.committed = False
         self._parts: dict[str, Part] = {}
+        self._more: list[Part] = []
+        """Those for copies, each with a hand-off of its own."""
 
     @property
     def parts(self) -> list[Part]:
         """The hand-offs that took at least one recipient, the durable ones first: they hold what the live one decides."""
-        parts = [part for part in self._parts.values() if part.recipients]
+        parts = [part for part in (*self._parts.values(), *self._more) if part.recipients]
         return sorted(parts, key=lambda part: part.outlet.live) if len(parts) > 1 else parts
 
     @property
@@ -58,32 +62,68 @@ class Transaction:
     def hand_over(self, rcpt: Recipient) -> Reply:
         """Offer ``rcpt`` to its hand-off, which begins with it if it is the first one; its reply is the recipient's."""
         session, mail = self.session, self.mail
-        name = self.route(rcpt)
-        outlet = session.services.outlets.get(name)
-        if outlet is None:
-            outlet = self._server(name)
-            name = outlet.name
-        part = self._parts.get(name)
+        outlet = self._outlet(self.route(rcpt))
+        part = self._parts.get(outlet.name)
         if outlet.live and any(other.outlet.live and other.recipients for other in self._parts.values() if other is not part):
             return ANOTHER_TRANSACTION
         if part is None:
-            self._parts[name] = part = Part(outlet, session.handoff(outlet))
-            part.refused = _refusal(part.handoff.begin(mail))
+            self._parts[outlet.name] = part = Part(outlet, session.handoff(outlet))
+            part.begin(mail)
             mail.begun = True
-        if part.refused is not None:
-            return part.refused
-        reply = part.handoff.recipient(mail, rcpt)
-        if reply.positive:
-            part.recipients.append(rcpt)
-        return reply
+        return part.offer(mail, rcpt)
 
-    def _server(self, address: str) -> Outlet:
-        """The way to a server that a rule chose by its address; raises ``Refusal``."""
+    def parted(self, rcpt: Recipient) -> bool:
+        """``rcpt`` gets another copy than those before it, and a live hand-off carries one at a time."""
+        part = self._parts.get(self._outlet(self.route(rcpt)).name)
+        return part is not None and part.outlet.live and any(other.copy is not rcpt.copy for other in part.recipients)
+
+    def divide(self) -> tuple[Recipient, Reply] | None:
+        """Rules have made copies: each begins anew, in a hand-off of its own; the worst refusal is returned."""
+        refused = [found for part in list(self._parts.values()) for found in self._divided(part)]
+        for name in self.mail.copied_to:
+            outlet = self._outlet(name)
+            if outlet.live:
+                raise Refusal(NO_SUCH_HANDOFF, f"a rule has a copy made at the hand-off {name!r}, which keeps no mail")
+            part = self._another(outlet)
+            part.aside = True
+            refused += self._begun(part, self.mail.recipients)
+        return max(refused, key=lambda found: found[1].code, default=None)
+
+    def _divided(self, part: Part) -> Iterator[tuple[Recipient, Reply]]:
+        """Refusals of a part's recipients, when it has those of several copies."""
+        by_copy: dict[Copy | None, list[Recipient]] = {}
+        for rcpt in sorted(part.recipients, key=lambda rcpt: rcpt.copy is not None):
+            by_copy.setdefault(rcpt.copy, []).append(rcpt)
+        if len(by_copy) == 1:
+            part.copy = part.recipients[0].copy
+        elif by_copy:
+            part.handoff.abandon()
+            for number, (copy, recipients) in enumerate(by_copy.items()):
+                each = self._another(part.outlet) if number else part
+                each.copy = copy
+                yield from self._begun(each, recipients)
+
+    def _another(self, outlet: Outlet) -> Part:
+        """One more use of a way out, for this transaction alone."""
+        self._more.append(Part(outlet, outlet.open(self.session.client)))
+        return self._more[-1]
+
+    def _begun(self, part: Part, recipients: list[Recipient]) -> list[tuple[Recipient, Reply]]:
+        """Begin with these recipients; those that were refused."""
+        part.recipients = []
+        part.begin(self.mail)
+        return [(rcpt, reply) for rcpt in recipients if not (reply := part.offer(self.mail, rcpt)).positive]
+
+    def _outlet(self, name: str) -> Outlet:
+        """The way out of this name, or to a server that a rule chose by its address; raises ``Refusal``."""
         services = self.session.services
-        if ":" not in address or services.server is None:
-            raise Refusal(NO_SUCH_HANDOFF, f"a rule chose the hand-off {address!r}, which is not configured")
+        outlet = services.outlets.get(name)
+        if outlet is not None:
+            return outlet
+        if ":" not in name or services.server is None:
+            raise Refusal(NO_SUCH_HANDOFF, f"a rule chose the hand-off {name!r}, which is not configured")
         try:
-            return services.server(address, self.session.entrance.handoff)
+            return services.server(name, self.session.entrance.handoff)
         except ValueError as wrong:
             raise Refusal(NO_SUCH_HANDOFF, f"a rule chose a server: {wrong}") from None
 
@@ -103,22 +143,41 @@ class Transaction:
 
     def abandon(self) -> None:
         """Undo whatever was not committed; of a committed mail, the hand-offs that refused all their recipients."""
-        for part in self._parts.values():
+        for part in (*self._parts.values(), *self._more):
             if not (self.committed and part.recipients):
                 part.handoff.abandon()
+        for part in self._more:
+            part.handoff.close()
 
 
 class Part:
     """One hand-off's share of a transaction."""
 
-    __slots__ = ("handoff", "outlet", "recipients", "refused")
+    __slots__ = ("aside", "copy", "handoff", "outlet", "recipients", "refused")
 
     def __init__(self, outlet: Outlet, handoff: Handoff) -> None:
         self.outlet = outlet
         self.handoff = handoff
+        self.copy: Copy | None = None
+        """What it takes instead of the mail."""
+        self.aside = False
+        """It keeps a copy of what others deliver."""
         self.recipients: list[Recipient] = []
         self.refused: Reply | None = None
         """Its answer to MAIL, when that was a refusal: the answer to every recipient (as Postfix does)."""
+
+    def begin(self, mail: Mail) -> None:
+        """Begin the transaction there."""
+        self.refused = _refusal(self.handoff.begin(mail))
+
+    def offer(self, mail: Mail, rcpt: Recipient) -> Reply:
+        """The answer for one recipient."""
+        if self.refused is not None:
+            return self.refused
+        reply = self.handoff.recipient(mail, rcpt)
+        if reply.positive:
+            self.recipients.append(rcpt)
+        return reply
 
 
 def _refusal(reply: Reply | None) -> Reply | None:
@@ -180,7 +239,8 @@ def rcpt(session: Session, command: Command) -> Reply:
             granted, text = verdict.relay, verdict.text
     if not (granted or _may_relay(session, rcpt)):
         return session.refused(Reply(554, "5.7.1", f"<{rcpt}>: Relay access denied"), _no_relaying(session, rcpt), rcpt)
-    reply = transaction.hand_over(rcpt)
+    apart = mail.copies and transaction.parted(rcpt)
+    reply = ANOTHER_TRANSACTION if apart else transaction.hand_over(rcpt)
     if not reply.positive:
         return session.handed_back(reply, transaction.route(rcpt), rcpt)
     rcpt.reply = reply

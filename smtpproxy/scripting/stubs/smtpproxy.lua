@@ -47,6 +47,7 @@
 ---@field body Body
 ---@field body8bit boolean
 ---@field client Client
+---@field copies Copy[]
 ---@field header Header
 ---@field html string|nil
 ---@field id string
@@ -62,14 +63,33 @@
 ---@field smtputf8 boolean
 ---@field text string|nil
 ---@field via string|nil
+---@field add_copy fun(self: Mail, where: Address|string)
 ---@field add_recipient fun(self: Mail, address: Address|string): Recipient
 ---@field append_text fun(self: Mail, text: string, html?: string|nil, force?: boolean): integer
 ---@field attach fun(self: Mail, content: string, filename?: string, content_type?: string|nil): Part
+---@field copy_for fun(self: Mail, recipients: Address|string|(Address|string)[], name?: string): Copy
 ---@field keep_trace fun(self: Mail)
 ---@field raw fun(self: Mail): string
 ---@field remove_recipient fun(self: Mail, rcpt: Address|string)
 ---@field seal fun(self: Mail, signer: any)
 ---@field skip_rule fun(self: Mail, name: string)
+
+---What some recipients get instead of the mail: it begins with the edits that the mail has, and goes its own way.
+---@class Copy
+---@field attachments Part[]
+---@field body Body
+---@field header Header
+---@field html string|nil
+---@field mime_defects string[]
+---@field name string
+---@field original Original
+---@field parts Part[]
+---@field recipients Recipient[]
+---@field text string|nil
+---@field append_text fun(self: Copy, text: string, html?: string|nil, force?: boolean): integer
+---@field attach fun(self: Copy, content: string, filename?: string, content_type?: string|nil): Part
+---@field raw fun(self: Copy): string
+---@field seal fun(self: Copy, signer: any)
 
 ---The address of MAIL FROM; the null sender is falsy and prints as ''.
 ---@class Sender
@@ -81,6 +101,7 @@
 ---The address of one RCPT TO.
 ---@class Recipient
 ---@field address string
+---@field copy Copy|nil
 ---@field domain string
 ---@field local_part string
 ---@field notes Notes

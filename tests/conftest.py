@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from smtpproxy.scripting import bundled
-from smtpproxy.testing.front import Front
-from smtpproxy.testing.handoffs import FakeOutlet, live
 from smtpproxy.testing.process import RunningServer, start_server
 from smtpproxy.testing.upstream import FakeUpstream
 
@@ -51,31 +47,6 @@ def vectors() -> Path:
     if not folder.is_dir():
         pytest.fail(f"there is no folder {folder}: SMTPPROXY_SHARED names the one that holds vectors/", pytrace=False)
     return folder
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Callable[..., Front]]:
-    """Real sessions in this process, in front of a fake hand-off: serving({"limits": {...}}, {"10-x.py": source}, ...).
-
-    The tables are those of [rule.NAME]; bundled rules among them are enabled. `out` is the hand-off; the rest goes to Front.
-    """
-    fronts: list[Front] = []
-
-    def begin(
-        tables: Mapping[str, Mapping[str, Any]],
-        files: Mapping[str, str] | None = None,
-        *,
-        out: FakeOutlet | None = None,
-        **more: Any,
-    ) -> Front:
-        names = {source.name for source in bundled.sources().values()}
-        settings = {name: {"enabled": True, **table} if name in names else table for name, table in tables.items()}
-        fronts.append(Front(out or live(), folder=tmp_path, rules=files, settings=settings, **more))
-        return fronts[-1]
-
-    yield begin
-    for front in fronts:
-        front.close()
 
 
 class Proof:

@@ -7,7 +7,7 @@ and the upstream. What another rule's on_deny would overrule at once is overrule
 What is kept stands in `client.notes.delay_deny` and `mail.notes.delay_deny`, what was given in `mail.results`.
 """
 
-from smtpproxy.script import accept, defer, deny, log, settings
+from smtpproxy.script import accept, defer, deny, lists, log, settings
 
 order = 3
 
@@ -19,9 +19,13 @@ class Settings:
     """Whose refusals are kept: `*`, `NAME`, `NAME:on_mail` for one hook of a rule, with `!` those that are not; the last that
     fits counts."""
     exempt: list[str] = ["postmaster@"]
-    """Recipients that get their mail all the same: `user@example.com`, `@example.com`, `user@` in any domain."""
+    """Recipients that get their mail all the same: `user@example.com`, `example.com`, `user@` in any domain; `file:PATH` for a
+    list in a file."""
     drop_at_login: bool = True
     """What was refused before the client logged in is forgotten when it has."""
+
+
+EXEMPT = lists.addresses(settings.exempt)
 
 
 def on_deny(client, mail, verdict):
@@ -52,6 +56,8 @@ def on_ehlo(client, name):
 
 def on_rcpt(mail, rcpt):
     client = mail.client
+    if not (client.notes.delay_deny or mail.notes.delay_deny):
+        return None
     refusals = [*(client.notes.delay_deny or []), *(mail.notes.delay_deny or [])]
     if settings.drop_at_login and client.login is not None:
         refusals = [refusal for refusal in refusals if refusal["logged_in"]]
@@ -59,17 +65,11 @@ def on_rcpt(mail, rcpt):
         return None
     # for good comes before for now, else what was refused first
     given = next((refusal for refusal in refusals if refusal["kind"] == "deny"), refusals[0])
-    if exempt(rcpt):
-        log.info("kept refusal not given", to=str(rcpt), rule=given["rule"], hook=given["hook"])
+    told = f"{given['rule']} had refused at {given['hook']}"
+    if rcpt in EXEMPT:
+        log.info(f"{told}, {rcpt} is exempt", to=str(rcpt), by=given["rule"], hook=given["hook"])
         return None
     mail.results.add("delay_deny", "fail", rule=given["rule"], hook=given["hook"])
-    log.info("kept refusal given", to=str(rcpt), rule=given["rule"], hook=given["hook"])
+    log.info(f"{told}, {rcpt} is told now", to=str(rcpt), by=given["rule"], hook=given["hook"])
     refuse = deny if given["kind"] == "deny" else defer
     return refuse(given["text"], code=given["code"])
-
-
-def exempt(rcpt):
-    address = str(rcpt).lower()
-    local_part, _, domain = address.rpartition("@")
-    names = {address, f"@{domain}", f"{local_part or domain}@"}
-    return any(entry.lower() in names for entry in settings.exempt)

@@ -8,10 +8,9 @@ XCLIENT belongs into `exempt`: its own connection is looked at, not those of its
 What was found stands in `client.results`, name `early_talker`, for the rules behind this one.
 """
 
-from ipaddress import ip_address, ip_network
 from typing import Literal
 
-from smtpproxy.script import Duration, cache, close, defer, deny, log, settings, sleep
+from smtpproxy.script import Duration, cache, close, defer, deny, lists, log, settings, sleep
 
 order = 20
 on_error = "continue"
@@ -27,10 +26,10 @@ class Settings:
     at_data: bool = True
     """Look at DATA as well; nobody is held up there."""
     exempt: list[str] = []
-    """Networks whose clients are left alone."""
+    """Networks whose clients are left alone; `file:PATH` for a list in a file."""
 
 
-EXEMPT = [ip_network(text) for text in settings.exempt]
+EXEMPT = lists.networks(settings.exempt)
 
 
 def on_load():
@@ -54,10 +53,7 @@ def on_data(mail):
 
 
 def left_alone(client):
-    if client.trusted or not EXEMPT or not client.address:
-        return client.trusted
-    address = ip_address(client.address)
-    return any(address in network for network in EXEMPT)
+    return client.trusted or client.address in EXEMPT
 
 
 def judged(client, before):

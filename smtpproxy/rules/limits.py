@@ -8,15 +8,17 @@ Counted are connections when they come; errors (replies of 4xx and 5xx) when the
 they are accepted; messages and octets when the message was taken, though their room is taken at MAIL already, so that many
 connections at once do not overrun a limit. `client_concurrent` are connections at one time.
 
+Unless set, only logins are limited. Clients in [relaying] networks are limited like others; `skip = ["trusted"]` spares them.
+
 The counts stand in the store, the same for all processes. When it cannot answer, nothing is limited. The client is told
 `text` whatever the limit is; the log says which it was, and `results`, name `limits`.
 """
 
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Literal
 
-from smtpproxy.script import Rate, cache, close, defer, deny, log, settings, store
+from smtpproxy.script import Rate, cache, close, defer, deny, lists, log, settings, store
 
 order = 5
 on_error = "continue"
@@ -28,9 +30,9 @@ PLACE_KEPT = "1h"
 class Settings:
     client_concurrent: int = 0
     """Connections of one network at one time; 0: any number. One that lasts longer than an hour counts no more."""
-    client_connections: list[Rate] = ["120/1m"]
-    """Connections of one network."""
-    client_errors: list[Rate] = ["100/1h"]
+    client_connections: list[Rate] = []
+    """Connections of one network; a server in front of this one that gives XCLIENT belongs into `exempt`."""
+    client_errors: list[Rate] = []
     """Errors of one network; above it, its connections are refused."""
     client_messages: list[Rate] = []
     """Messages from one network."""
@@ -61,7 +63,7 @@ class Settings:
     ipv6_prefix: int = 64
     """The same for IPv6, where one machine has a whole /64."""
     exempt: list[str] = []
-    """Networks whose clients are not limited."""
+    """Networks whose clients are not limited; `file:PATH` for a list in a file."""
     exempt_users: list[str] = []
     """Logins that are not limited."""
     outcome: Literal["defer", "deny"] = "defer"
@@ -70,17 +72,18 @@ class Settings:
     """What the client is told."""
 
 
-EXEMPT = [ip_network(text) for text in settings.exempt]
+EXEMPT = lists.networks(settings.exempt)
 
 
 def configured(what):
-    """[("client", ((100, 3600.0, "100/1h"), ...)), ...]: who has limits of this kind."""
+    """[("client", "client_messages", [(100, 3600.0), ...]), ...]: who has limits of this kind."""
     rates = {party: getattr(settings, f"{party}_{what}") for party in PARTIES}
     return [(party, f"{party}_{what}", [(rate.count, rate.within) for rate in found]) for party, found in rates.items() if found]
 
 
 MESSAGES, RECIPIENTS, BYTES = configured("messages"), configured("recipients"), configured("bytes")
-BY_MAIL = bool(MESSAGES or RECIPIENTS or BYTES)
+COUNTED = {party for party, _, _ in (*MESSAGES, *RECIPIENTS, *BYTES)}
+"""Parties that a mail counts for."""
 BY_CONNECTION = bool(settings.client_concurrent or settings.client_connections or settings.client_errors)
 
 
@@ -134,9 +137,9 @@ def leave(client):
 
 def on_mail(mail, sender):
     client = mail.client
-    if not BY_MAIL or exempt(client):
-        return None
     who = parties(client, sender)
+    if not who or exempt(client):
+        return None
     declared = mail.size_declared or 0
     wanted = settled(client) + claims(MESSAGES, who, 1) + claims(BYTES, who, declared)
     if wanted and (full := store.take(wanted)):
@@ -194,10 +197,16 @@ def settled(client):
 
 def parties(client, sender):
     """Under which names this mail counts."""
-    who = {"client": network_of(client.address), "user": client.login}
-    if sender:
-        who |= {"sender": str(sender).lower(), "domain": sender.domain}
-    return {party: name for party, name in who.items() if name}
+    who = {}
+    if "client" in COUNTED and (network := network_of(client.address)):
+        who["client"] = network
+    if "sender" in COUNTED and sender:
+        who["sender"] = str(sender).lower()
+    if "domain" in COUNTED and sender:
+        who["domain"] = sender.domain
+    if "user" in COUNTED and client.login:
+        who["user"] = client.login
+    return who
 
 
 def claims(limits, who, by):
@@ -224,12 +233,7 @@ def network_of(address):
 
 
 def exempt(client):
-    if client.login is not None and client.login in settings.exempt_users:
-        return True
-    if not EXEMPT or not client.address:
-        return False
-    address = ip_address(client.address)
-    return any(address in network for network in EXEMPT)
+    return (client.login is not None and client.login in settings.exempt_users) or client.address in EXEMPT
 
 
 def refused(mail, full):

@@ -32,6 +32,7 @@ class Settings:
 
 
 PLACES = BoundedSemaphore(settings.sessions)
+FREE, REFUSED, FAILED = settings.free, settings.refused_recipient, settings.failed
 
 
 def on_load():
@@ -41,8 +42,9 @@ def on_load():
 
 def on_command(client, verb, argument):
     if not client.trusted and verb != "QUIT":
-        marks = client.errors + settings.refused_recipient * client.recipients_refused
-        hold(client, marks + found(client) - settings.free)
+        marks = client.errors + REFUSED * client.recipients_refused + found(client)
+        if marks > FREE:
+            hold(client, marks - FREE)
 
 
 def on_rcpt(mail, rcpt):
@@ -63,7 +65,7 @@ def found(fact):
     """The marks that rules have given."""
     given = fact.notes.tarpit
     failed = sum(result.value == "fail" for result in fact.results)
-    return settings.failed * failed + (given if isinstance(given, int | float) else 0)
+    return FAILED * failed + (given if isinstance(given, int | float) else 0)
 
 
 def hold(client, marks):

@@ -28,6 +28,7 @@ HELP = Reply(214, "2.0.0", "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HE
 NO_ARGUMENT = Reply(501, "5.5.4", "No argument is allowed here")
 NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
 UNKNOWN = Reply(500, "5.5.2", "Command not recognized")
+STOPPING = Reply(421, "4.3.2", "The server is going down, try again")
 NOT_AUTHORIZED = Reply(550, "5.7.0", "Not authorized")
 XCLIENT_ATTRIBUTES = "NAME ADDR PORT PROTO HELO DESTADDR DESTPORT"
 XFORWARD_ATTRIBUTES = "NAME ADDR PORT PROTO HELO IDENT SOURCE"
@@ -41,6 +42,8 @@ def welcome(session: Session) -> Reply:
         session.refusal = session.decide(session.chains.on_connect, session.client)
         if session.refusal is not None:
             return session.refusal
+        if session.services.stopping():
+            return STOPPING  # it began to drain while rules were asked
     session.watch("watch_connect", session.client)
     entrance = session.entrance
     return Reply(220, "", f"{entrance.hostname} {entrance.banner}")

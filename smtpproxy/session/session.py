@@ -17,7 +17,7 @@ from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
 from smtpproxy.session import blame
 from smtpproxy.session.commands import COMMANDS, UNKNOWN
-from smtpproxy.session.greeting import welcome
+from smtpproxy.session.greeting import STOPPING, welcome
 from smtpproxy.session.offer import Offer
 from smtpproxy.session.services import Entrance, Services
 from smtpproxy.wire.command import Command, looks_like_http, looks_like_tls, parse
@@ -35,7 +35,6 @@ TOO_MUCH_JUNK = Reply(421, "4.7.0", "Too many commands that do nothing")
 NOT_SMTP = Reply(421, "4.7.0", "This is an SMTP server")
 TIMEOUT = Reply(421, "4.4.2", "Timeout, closing connection")
 GIVEN_UP = Reply(421, "4.3.0", "Temporary failure in a rule, closing connection")
-STOPPING = Reply(421, "4.3.2", "The server is going down, try again")
 
 
 class Stopping(Exception):

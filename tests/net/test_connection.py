@@ -383,6 +383,19 @@ def test_tls_in_both_directions(both: tuple[Connection, Connection], contexts: C
     assert client.tls is not None and client.tls.version() == server.tls.version()  # type: ignore[union-attr]
 
 
+def test_whether_the_peer_is_ahead_of_us_over_tls(both: tuple[Connection, Connection], contexts: Contexts) -> None:
+    server, client = both
+    shake_hands(server, client, contexts)
+    assert not server.ahead()
+    client.write(b"one\r\ntwo\r\n")
+    client.flush()
+    until(server.ahead)
+    assert server.read_line() == b"one"
+    assert server.ahead()
+    assert server.read_line() == b"two"
+    assert not server.ahead()
+
+
 def test_a_large_message_over_tls(both: tuple[Connection, Connection], contexts: Contexts) -> None:
     server, client = both
     shake_hands(server, client, contexts)

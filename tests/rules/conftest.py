@@ -13,6 +13,9 @@ from smtpproxy.testing.front import Front
 from smtpproxy.testing.handoffs import FakeOutlet
 from smtpproxy.testing.rules import Outcome, run_rule
 
+OPTIONS = ("doors", "relaying", "resolver", "xclient_from")
+"""What goes to Front; other names are rules."""
+
 
 @pytest.fixture
 def ask() -> Callable[..., Outcome]:
@@ -32,7 +35,7 @@ def front(tmp_path: Path) -> Iterator[Callable[..., Front]]:
     fronts: list[Front] = []
 
     def make(*outlets: Any, rules: dict[str, str] | None = None, **settings: Any) -> Front:
-        options = {name: settings.pop(name) for name in ("resolver", "relaying") if name in settings}
+        options = {name: settings.pop(name) for name in OPTIONS if name in settings}
         tables = {name: {"enabled": True, **table} for name, table in settings.items()}
         made = Front(
             *(outlets or [FakeOutlet("out", live=True)]), folder=tmp_path, rules=rules or {}, settings=tables, **options

@@ -16,7 +16,7 @@ from smtpproxy.testing.rules import RuleBroken, run_rule
 from smtpproxy.testing.waiting import FixedClock, until
 
 RULE = bundled.FOLDER / "early_talker.py"
-Serving = Callable[..., Front]
+Fronted = Callable[..., Front]
 
 
 @pytest.mark.parametrize(
@@ -66,45 +66,45 @@ def test_a_wait_that_no_call_may_take_is_refused_when_it_is_loaded() -> None:
 
 
 class TestOverASocket:
-    def test_one_who_sends_everything_at_once_is_refused(self, serving: Serving) -> None:
-        front = serving({"early_talker": {"wait": "200ms"}})
-        client = FakeClient(front.port)
+    def test_one_who_sends_everything_at_once_is_refused(self, front: Fronted) -> None:
+        here = front(early_talker={"wait": "200ms"})
+        client = FakeClient(here.port)
         client.raw(b"EHLO client.example\r\nMAIL FROM:<>\r\n")
         assert client.reply() == "554 5.5.1 Protocol error: you speak before it is your turn"
         assert client.reply().code == 554
-        (record,) = front.logged("rule")
+        (record,) = here.logged("rule")
         assert (record["text"], record["client"], record["before"]) == ("spoke early", "127.0.0.1", "greeting")
 
-    def test_one_who_waits_is_served(self, serving: Serving) -> None:
-        front = serving({"early_talker": {"wait": "100ms"}})
-        with front.begun() as client:
+    def test_one_who_waits_is_served(self, front: Fronted) -> None:
+        here = front(early_talker={"wait": "100ms"})
+        with here.begun() as client:
             assert client.message(b"Subject: x\r\n\r\n").code == 250
 
-    def test_one_who_does_not_wait_for_the_354_is_refused(self, serving: Serving) -> None:
-        front = serving({"early_talker": {"wait": "0s"}})
-        client = front.begun()
+    def test_one_who_does_not_wait_for_the_354_is_refused(self, front: Fronted) -> None:
+        here = front(early_talker={"wait": "0s"})
+        client = here.begun()
         client.raw(b"DATA\r\nSubject: x\r\n\r\nhello\r\n.\r\n")
         assert client.reply() == "554 5.5.1 Protocol error: you speak before it is your turn"
 
-    def test_pipelining_is_not_early(self, serving: Serving) -> None:
-        client = serving({"early_talker": {"wait": "0s"}}).client()
+    def test_pipelining_is_not_early(self, front: Fronted) -> None:
+        client = front(early_talker={"wait": "0s"}).client()
         assert [reply.code for reply in client.pipeline([*ENVELOPE, "DATA"])] == [250, 250, 354]
 
-    def test_trusted_networks_do_not_wait(self, serving: Serving) -> None:
+    def test_trusted_networks_do_not_wait(self, front: Fronted) -> None:
         relaying = Relaying(domains=Domains(["example.com"]), networks=Networks(["127.0.0.0/8"]))
-        client = FakeClient(serving({"early_talker": {"wait": "4s"}}, relaying=relaying).port, timeout=2)
+        client = FakeClient(front(early_talker={"wait": "4s"}, relaying=relaying).port, timeout=2)
         client.raw(b"EHLO client.example\r\n")
         assert client.reply().code == 220
 
-    def test_another_identity_is_not_held_up_again(self, serving: Serving) -> None:
-        front = serving({"early_talker": {"wait": "100ms"}}, doors={"sleep": (slept := []).append}, xclient_from=["127.0.0.1"])
-        client = front.client()
+    def test_another_identity_is_not_held_up_again(self, front: Fronted) -> None:
+        here = front(early_talker={"wait": "100ms"}, doors={"sleep": (slept := []).append}, xclient_from=["127.0.0.1"])
+        client = here.client()
         assert client.send("XCLIENT ADDR=192.0.2.9").code == 220
         assert slept == [0.1]
 
-    def test_others_are_served_while_one_waits(self, serving: Serving) -> None:
-        front = serving({"early_talker": {"wait": "1s", "exempt": ["127.0.0.2/32"]}})
-        waiting = FakeClient(front.port)
-        until(lambda: front.sessions)
-        FakeClient.greeted(front.port, source="127.0.0.2").send("QUIT")
+    def test_others_are_served_while_one_waits(self, front: Fronted) -> None:
+        here = front(early_talker={"wait": "1s", "exempt": ["127.0.0.2/32"]})
+        waiting = FakeClient(here.port)
+        until(lambda: here.sessions)
+        FakeClient.greeted(here.port, source="127.0.0.2").send("QUIT")
         assert waiting.quiet(0.01)

@@ -22,7 +22,7 @@ RULE = bundled.FOLDER / "limits.py"
 TEXT = "Too much for now, try again later"
 LATER = f"451 4.7.1 {TEXT}"
 MESSAGE = b"Subject: x\r\n\r\n" + b"x" * 984 + b"\r\n"  # 1000 octets
-Serving = Callable[..., Front]
+Fronted = Callable[..., Front]
 
 
 class CountedStore(MemoryStore):
@@ -194,10 +194,10 @@ def test_mistakes_are_told_when_it_is_loaded(settings: dict[str, Any], told: str
 class Service:
     """The rule in front of a hand-off, over a store that can be looked into."""
 
-    def __init__(self, serving: Serving, **settings: Any) -> None:
+    def __init__(self, front: Fronted, **settings: Any) -> None:
         self.store = CountedStore()
         self.out: FakeOutlet = live()
-        self.front = serving({"limits": settings}, out=self.out, doors={"store": self.store}, xclient_from=["127.0.0.1"])
+        self.front = front(self.out, limits=settings, doors={"store": self.store}, xclient_from=["127.0.0.1"])
 
     def send(self, client: FakeClient, *recipients: str, sender: str = "a@client.example", size: str = "") -> Reply:
         """A transaction; the first refusal of MAIL, or the last reply."""
@@ -219,8 +219,8 @@ class Service:
 
 
 @pytest.fixture
-def service(serving: Serving) -> Callable[..., Service]:
-    return lambda **settings: Service(serving, client_errors=[], client_connections=[], **settings)
+def service(front: Fronted) -> Callable[..., Service]:
+    return lambda **settings: Service(front, **settings)
 
 
 Make = Callable[..., Service]
@@ -302,8 +302,8 @@ class TestOverASocket:
         here.left(client)
         assert here.store.members("rule/limits/client_concurrent 192.0.2.1/32") == ()
 
-    def test_errors_of_one_connection_count_for_the_next(self, serving: Serving) -> None:
-        here = Service(serving, client_errors=["3/1h"], client_connections=[])
+    def test_errors_of_one_connection_count_for_the_next(self, front: Fronted) -> None:
+        here = Service(front, client_errors=["3/1h"])
         client = here.front.client()
         for _ in range(4):
             client.send("NONSENSE")

@@ -17,7 +17,7 @@ from smtpproxy.testing.rules import RuleBroken, run_rule
 from smtpproxy.testing.waiting import FixedClock, until
 
 RULE = bundled.FOLDER / "tarpit.py"
-Serving = Callable[..., Front]
+Fronted = Callable[..., Front]
 
 
 def held(client: dict[str, Any], verb: str = "NOOP", **settings: Any) -> float:
@@ -71,37 +71,37 @@ MARKS = """
 
 
 class TestOverASocket:
-    def test_what_other_rules_found_counts(self, serving: Serving) -> None:
+    def test_what_other_rules_found_counts(self, front: Fronted) -> None:
         slept: list[float] = []
-        front = serving({"tarpit": {"step": "100ms"}}, {"10-marks.py": dedent(MARKS)}, doors={"sleep": slept.append})
-        client = front.begun()
+        here = front(tarpit={"step": "100ms"}, rules={"10-marks.py": dedent(MARKS)}, doors={"sleep": slept.append})
+        client = here.begun()
         client.message(b"Subject: x\r\n\r\n")
         # EHLO: 2 for the list, which are free; then 3 of the note for MAIL, RCPT, DATA; 2 + 1 of the mail for RCPT and DATA
         assert [round(seconds, 3) for seconds in slept] == [0.3, 0.3, 0.3, 0.3, 0.3]
-        (session,) = front.sessions
+        (session,) = here.sessions
         assert session.client.results.get("tarpit").keys["seconds"] == pytest.approx(1.5)  # type: ignore[union-attr]
 
-    def test_a_guesser_is_slowed_down_and_a_good_client_is_not(self, serving: Serving) -> None:
+    def test_a_guesser_is_slowed_down_and_a_good_client_is_not(self, front: Fronted) -> None:
         slept: list[float] = []
-        front = serving({"tarpit": {}}, doors={"sleep": slept.append})
-        client = front.client()
+        here = front(tarpit={}, doors={"sleep": slept.append})
+        client = here.client()
         client.send(ENVELOPE[0])
         for name in "abcd":
             assert client.send(f"RCPT TO:<{name}@elsewhere.example>").code == 554
         assert slept == [1.0, 2.0]
-        with front.begun() as good:
+        with here.begun() as good:
             assert good.message(b"Subject: x\r\n\r\n").code == 250
         assert slept == [1.0, 2.0]
 
-    def test_no_more_are_held_than_there_is_room_for(self, serving: Serving) -> None:
+    def test_no_more_are_held_than_there_is_room_for(self, front: Fronted) -> None:
         pit, held = Event(), []
 
         def sleep(seconds: float) -> None:
             held.append(seconds)
             pit.wait()
 
-        front = serving({"tarpit": {"sessions": 2, "free": 0}}, doors={"sleep": sleep})
-        clients = [front.client() for _ in range(4)]
+        here = front(tarpit={"sessions": 2, "free": 0}, doors={"sleep": sleep})
+        clients = [here.client() for _ in range(4)]
         for client in clients:
             client.send("NONSENSE")
         for client in clients[:2]:
@@ -113,8 +113,8 @@ class TestOverASocket:
         clients[0].send("NOOP")
         assert len(held) == 3
 
-    def test_the_answer_comes_late(self, serving: Serving) -> None:
-        client: FakeClient = serving({"tarpit": {"step": "150ms", "free": 0}}).client()
+    def test_the_answer_comes_late(self, front: Fronted) -> None:
+        client: FakeClient = front(tarpit={"step": "150ms", "free": 0}).client()
         client.send("NONSENSE")
         with gevent.Timeout(5):
             client.raw(b"NOOP\r\n")

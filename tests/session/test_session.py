@@ -488,6 +488,17 @@ def test_an_idle_client_is_told_at_once_that_the_server_stops(front: Begin) -> N
     assert client.closed()
 
 
+def test_a_client_that_a_rule_holds_back_is_told_that_the_server_stops(front: Begin) -> None:
+    service = front("from smtpproxy.script import sleep\ndef on_connect(client): sleep('300ms')\n")
+    client = FakeClient(service.port, timeout=3)
+    until(lambda: service.sessions)
+    service.stopping = True
+    for session in service.sessions:
+        session.stop()
+    assert client.reply().startswith("421 4.3.2 ")
+    assert client.closed()
+
+
 # -- what rules know of the session --------------------------------------------------------------------------------------
 
 COUNTERS = """

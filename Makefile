@@ -1,6 +1,8 @@
 # The environment is .venv; it is made anew when pyproject.toml or setup.py changes.
 PYTHON ?= python3
 BIN := .venv/bin
+# Editors and type checkers find the package too: they follow a path, no import hook.
+FOUND := --config-settings editable_mode=compat
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -18,11 +20,11 @@ venv: .venv/.package
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "On Debian: apt-get install python3-venv"; exit 1; }
 
 .venv/.package: pyproject.toml setup.py | .venv/bin/pip
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --editable '.[test]' $(FOUND)
 	@touch $@
 
 .venv/.dev: .venv/.package
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.[dev]' $(FOUND)
 	@touch $@
 
 run: venv

@@ -9,6 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from smtpproxy.facts.client import Client
+from smtpproxy.facts.delivery import Delivery
+from smtpproxy.facts.login import Login
+from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.notes import Notes, Results
+from smtpproxy.facts.parts import Part
+from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.facts.scan import ScanError
 from smtpproxy.net.http import HttpError
 from smtpproxy.scripting.doors.base import NoCall
@@ -26,10 +33,12 @@ from smtpproxy.scripting.lists import ListError
 from smtpproxy.scripting.secret import Secret
 from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
 from smtpproxy.stores.base import StoreError
+from smtpproxy.wire.reply import Reply
 
 __all__ = [
-    "Duration", "HttpError", "ListError", "Rate", "ScanError", "Secret", "Size", "StoreError", "Verdict", "accept", "cache",
-    "clamav", "close", "defer", "deny", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep", "store",
+    "Client", "Delivery", "Duration", "HttpError", "ListError", "Login", "Mail", "Notes", "Part", "Rate", "Recipient",
+    "Reply", "Results", "ScanError", "Secret", "Sender", "Size", "StoreError", "Verdict", "accept", "cache", "clamav",
+    "close", "defer", "deny", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep", "store",
     "together",
 ]  # fmt: skip
 

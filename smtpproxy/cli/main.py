@@ -29,13 +29,14 @@ COMMANDS: Final[dict[str, Command]] = {
     "rollback": Command("rollback", "have an earlier version of a rule run"),
     "config": Command("config_why", "say what a setting is, and where that stands"),
     "test": Command("test_it", "run the tests of rules", gevent=True),
+    "run": Command("run_it", "say what the rules would do with a message", gevent=True),
     "explain": Command("explain", "say why a mail was refused, and tell its story"),
     "quarantine": Command("quarantine", "look at mail that is kept in quarantine, release or delete it", gevent=True),
     "send": Command("send", "send a message", gevent=True),
     "sink": Command("sink", "run a small upstream server that keeps the last messages", gevent=True),
 }
 
-LATER: Final = frozenset({"run", "user", "queue", "verify", "lint"})
+LATER: Final = frozenset({"user", "queue", "verify", "lint"})
 
 
 def entry() -> NoReturn:

@@ -46,8 +46,8 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         words = [part.strip() for word in args.to or ["postmaster@example.com"] for part in word.split(",")]
-        recipients = [_address(word) for word in words if word]
-        sender = _address(args.sender) if args.sender.strip("<>") else NULL
+        recipients = [address(word) for word in words if word]
+        sender = address(args.sender) if args.sender.strip("<>") else NULL
         letter = Letter(sender, recipients, message(args, str(sender), words))
         host, port = _server(args)
     except (OSError, ValueError) as error:
@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     return 0 if 200 <= reply.code < 300 and not letter.refused else 1
 
 
-def _address(word: str) -> Address:
+def address(word: str) -> Address:
+    """An address of the command line. Raises ValueError, which names it."""
     try:
         return parse_address(word)
     except AddressError as error:

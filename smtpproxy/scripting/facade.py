@@ -12,6 +12,13 @@ from gevent.pool import Pool
 
 from smtpproxy.config.problem import did_you_mean
 from smtpproxy.config.values import BadValue, Duration, Rate, Size
+from smtpproxy.facts.client import Client
+from smtpproxy.facts.delivery import Delivery
+from smtpproxy.facts.login import Login
+from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.notes import Notes, Results
+from smtpproxy.facts.parts import Part
+from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.facts.scan import ScanError
 from smtpproxy.net.http import HttpError
 from smtpproxy.scripting.doors.base import rule_name, running_call
@@ -29,9 +36,15 @@ from smtpproxy.scripting.lists import ListError
 from smtpproxy.scripting.secret import Secret
 from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
 from smtpproxy.stores.base import StoreError
+from smtpproxy.wire.reply import Reply
 
 SCRIPT = "smtpproxy.script"
 TOGETHER_LIMIT = 16
+TYPES: Mapping[str, type] = {
+    kind.__name__: kind for kind in (Client, Delivery, Login, Mail, Notes, Part, Recipient, Reply, Results, Sender)
+}
+"""What a rule may annotate its arguments with: an editor completes them then."""
+
 F = TypeVar("F", bound=Callable[[], Any])
 
 
@@ -133,7 +146,7 @@ class Facade(ModuleType):
             "settings": settings, "together": together, "every": every, "notes": notes,
             "cache": Cache(), "clamav": Clamav(), "dns": Dns(), "http": Http(), "json": Json(), "lists": Lists(), "log": Log(),
             "store": Store(), "HttpError": HttpError, "ListError": ListError, "ScanError": ScanError, "StoreError": StoreError,
-            "sleep": sleep,
+            "sleep": sleep, **TYPES,
         }  # fmt: skip
         self.__all__ = tuple(self.names)
         vars(self).update(self.names)

@@ -20,7 +20,7 @@ from smtpproxy.scripting.trace import Trace
 from smtpproxy.scripting.verdict import Verdict
 from smtpproxy.testing.doors import Doors
 from smtpproxy.testing.finding import files, find
-from smtpproxy.testing.rehearsal import Rehearsal
+from smtpproxy.testing.rehearsal import Muted, Rehearsal
 from smtpproxy.testing.rules import ask, fabricate, load
 from smtpproxy.testing.run import Records, Run, of_hook, of_mail
 from smtpproxy.testing.waiting import FixedClock
@@ -134,6 +134,8 @@ class RuleUnderTest:
         self.store = world.doors.store
         self.cache = world.doors.cache
         self.clamav = world.doors.clamav
+        self.handoffs = {"quarantine": "quarantine"}
+        """Kinds of the hand-offs that rules choose, by name; what is not here is a proxy."""
 
     def __call__(self, *names: str) -> RuleUnderTest:
         """Other rules of the folder, in the order of their numbers: rule("20-local-people"), rule("10-a", "20-b.lua")."""
@@ -215,7 +217,7 @@ class RuleUnderTest:
         content = octets(facts.get("message", MESSAGE))
         made = fabricate(self.dns, "on_connect", _client(facts), *_envelope(facts), b"")
         sender, recipients = _envelope(facts)
-        rehearsal = Rehearsal(rules, self._world.doors.by_name, now=self.clock)
+        rehearsal = Rehearsal(rules, self._world.doors.by_name, now=self.clock, outlets=Muted(self.handoffs))
         played, records = self._records_of(lambda: rehearsal.play(made["client"], sender, recipients, content))
         return self._done(of_mail(played, made["mail"], records, content), facts)
 
@@ -223,7 +225,7 @@ class RuleUnderTest:
 
     def _rules(self) -> Rules:
         if self._running is None:
-            self._running = load(self._files or [self._only()], self._settings, self._world.doors)
+            self._running = load(self._files or [self._only()], self._settings, self._world.doors, self.handoffs)
             self._world.loaded.append(self._running)
             self.clock.drives(Ticking(self._running, self.clock.now))
         return self._running

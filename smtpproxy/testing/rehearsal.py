@@ -9,14 +9,15 @@ from typing import Any
 import gevent
 from gevent import socket
 from gevent.event import Event
+from msgspec import structs
 
 from smtpproxy.config.schema import Limits, Relaying
-from smtpproxy.config.values import Domains
+from smtpproxy.config.values import Domains, Target
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.mail import Mail
 from smtpproxy.message.trace import smtp_date
 from smtpproxy.net.connection import Connection
-from smtpproxy.scripting.kept import Snapshot
+from smtpproxy.scripting.kept import Hide, Kept, Snapshot
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.scripting.trace import Trace
 from smtpproxy.session.offer import Offers, own_extensions
@@ -34,16 +35,21 @@ LISTENER = ListenerFacts("test", "127.0.0.1", 25, "mx.example.com")
 
 
 class Muted(dict[str, FakeOutlet]):
-    """Hand-offs that deliver nothing, by name. `kinds` has the known ones; without it any name is one."""
+    """Hand-offs that deliver nothing, of `kinds` by name. A name that is not there is a proxy, unless these are `all`."""
 
-    def __init__(self, kinds: Mapping[str, str] | None = None) -> None:
-        super().__init__({name: muted(name, kind) for name, kind in (kinds or {}).items()})
-        self._any = kinds is None
+    def __init__(self, kinds: Mapping[str, str], *, all: bool = False) -> None:
+        super().__init__({name: muted(name, kind) for name, kind in kinds.items()})
+        self._all = all
 
     def get(self, name: str, default: Any = None) -> Any:
-        if self._any and name not in self:
-            self[name] = muted(name, "discard")
+        if name not in self and not self._all and ":" not in name:
+            self[name] = muted(name, "proxy")
         return super().get(name, default)
+
+    def server(self, address: str, like: str) -> FakeOutlet:
+        """The way to a server that a rule names. Raises ValueError."""
+        name = str(Target.parse(address))
+        return self.setdefault(name, muted(name, "proxy"))
 
 
 def muted(name: str, kind: str) -> FakeOutlet:
@@ -87,6 +93,11 @@ class Played:
             self.snapshot = Snapshot(trace, client, mail, trace.remarkable or "asked")
             self.mail = mail or self.mail
 
+    def kept(self, hide: Hide) -> Kept:
+        """All of it for people and programs, secrets taken out."""
+        whole = Snapshot(self.trace, self.client, self.mail, "asked").kept(hide)
+        return structs.replace(self.snapshot.kept(hide), events=whole.events) if self.snapshot is not None else whole
+
     def heard(self, command: str, reply: Reply) -> bool:
         """Whether the client goes on."""
         self.replies.append((command, reply))
@@ -97,7 +108,7 @@ class Played:
 class Rehearsal:
     """Rules, loaded and metered already, in front of `outlets`, at a listener as `entrance` says.
 
-    Without `outlets` any hand-off is there; without `relaying` mail is taken for example.com, as by `smtpproxy try`.
+    Without `relaying` mail is taken for example.com, as by `smtpproxy try`.
     """
 
     def __init__(
@@ -106,8 +117,8 @@ class Rehearsal:
         doors: Mapping[str, Any],
         *,
         now: Callable[[], float],
+        outlets: Muted,
         entrance: Entrance | None = None,
-        outlets: Muted | None = None,
         relaying: Relaying | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -115,7 +126,7 @@ class Rehearsal:
         self.doors = doors
         self.now = now
         self.entrance = entrance or Entrance(LISTENER, "default", LISTENER.hostname)
-        self.outlets = Muted() if outlets is None else outlets
+        self.outlets = outlets
         self.relaying = relaying or Relaying(domains=Domains(["example.com"]))
         self.limits = limits or Limits()
         self.outlets.get(self.entrance.handoff)
@@ -127,13 +138,14 @@ class Rehearsal:
         ours, theirs = _socket.socketpair()
         ours.setblocking(False)
         played = Played(client)
+        helo, client.helo, client.esmtp = client.helo or "client.example", "", False  # it has not said so yet
         connection = Connection(ours, PATIENCE, self.limits.line_length)
         session = Session(connection, client, self.entrance, self._services(played))
         played.trace = session.trace
         over = _start(session)
         with FakeClient.over(socket.socket(fileno=theirs.detach())) as peer:
             peer.socket.settimeout(PATIENCE)
-            _converse(peer, played, sender, recipients, message)
+            _converse(peer, played, helo, sender, recipients, message)
         over.wait()
         connection.close()
         self.rules.observers.drain()
@@ -147,6 +159,7 @@ class Rehearsal:
             limits=self.limits,
             relaying=self.relaying,
             outlets=self.outlets,
+            server=self.outlets.server,
             offers=Offers(own_extensions(self.limits.message_size)),
             resolver=self.doors["dns"],
             clock=_Clock(self.now),
@@ -172,10 +185,12 @@ def _start(session: Session) -> Event:
     return over
 
 
-def _converse(peer: FakeClient, played: Played, sender: str, recipients: Sequence[str], message: bytes) -> None:
+def _converse(
+    peer: FakeClient, played: Played, helo: str, sender: str, recipients: Sequence[str], message: bytes
+) -> None:
     """The client's side; goes as far as it is let."""
     try:
-        if _opened(peer, played, f"MAIL FROM:<{sender}>{_parameters((sender, *recipients), message)}"):
+        if _opened(peer, played, f"EHLO {helo}", f"MAIL FROM:<{sender}>{_parameters((sender, *recipients), message)}"):
             accepted = [played.heard(f"RCPT {rcpt}", peer.send(f"RCPT TO:<{rcpt}>")) for rcpt in recipients]
             if any(accepted):
                 played.heard("DATA", peer.message(message))
@@ -184,9 +199,8 @@ def _converse(peer: FakeClient, played: Played, sender: str, recipients: Sequenc
         pass  # hung up on: the replies before say why
 
 
-def _opened(peer: FakeClient, played: Played, mail: str) -> bool:
-    hello = f"EHLO {played.client.helo or 'client.example'}"
-    return played.heard("", peer.reply()) and all(played.heard(line, peer.send(line)) for line in (hello, mail))
+def _opened(peer: FakeClient, played: Played, *lines: str) -> bool:
+    return played.heard("", peer.reply()) and all(played.heard(line, peer.send(line)) for line in lines)
 
 
 def _parameters(addresses: Iterable[str], message: bytes) -> str:

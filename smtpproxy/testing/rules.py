@@ -36,6 +36,7 @@ from smtpproxy.wire.address import Address, parse_address
 
 __tracebackhide__ = True  # a failed test shows its own lines
 
+QUARANTINE: Mapping[str, str] = {"quarantine": "quarantine"}
 STUCK = "a server hangs up on the client with 421"
 
 
@@ -126,7 +127,9 @@ def loaded(files: Sequence[Path], settings: Mapping[str, Mapping[str, Any]], doo
         rules.stop()
 
 
-def load(files: Sequence[Path], settings: Mapping[str, Mapping[str, Any]], doors: Doors) -> Rules:
+def load(
+    files: Sequence[Path], settings: Mapping[str, Mapping[str, Any]], doors: Doors, handoffs: Mapping[str, str] = QUARANTINE
+) -> Rules:
     """See `loaded`; whoever calls this calls `stop()`."""
     folder = next((file.parent for file in files if file.resolve().parent != bundled.FOLDER), None)
     others = [file.stem for file in folder.iterdir() if is_rule_file(file.name)] if folder else []
@@ -135,7 +138,7 @@ def load(files: Sequence[Path], settings: Mapping[str, Mapping[str, Any]], doors
     tables |= {name: {"enabled": True, **settings.get(name, {})} for name in names}
     rules = Rules(
         folder, tables, {LISTENER.name: names}, log=doors.log, doors=doors.by_name, clock=doors.clock,
-        handoffs={"quarantine": "quarantine"},
+        handoffs=handoffs,
     )  # fmt: skip
     try:
         rules.load()

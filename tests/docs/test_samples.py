@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from smtpproxy.cli.main import COMMANDS, word_of
+from smtpproxy.cli.run_it import answers
 from smtpproxy.config.load import load
 from smtpproxy.config.problem import ConfigErrors, Problem
 from smtpproxy.dns.zone import Zone
@@ -52,7 +53,8 @@ def samples(page: Path) -> Iterator[Sample]:
 ALL = [sample for page in PAGES for sample in samples(page)]
 RULES = [sample for sample in ALL if re.fullmatch(r"scripts/[^/]+", sample.file)]
 TESTS = [sample for sample in ALL if sample.file.startswith("scripts/tests/")]
-TOML = [sample for sample in ALL if sample.language == "toml"]
+ZONES = [sample for sample in ALL if sample.file == "zone.toml"]
+TOML = [sample for sample in ALL if sample.language == "toml" and sample not in ZONES]
 
 
 def name(sample: Sample) -> str:
@@ -203,6 +205,13 @@ def test_a_failure_that_the_manual_shows(manual: Path) -> None:
 @pytest.mark.parametrize("sample", TOML, ids=name)
 def test_configurations_can_be_read(sample: Sample, tmp_path: Path) -> None:
     assert mistakes(sample.text, tmp_path) == ()
+
+
+@pytest.mark.parametrize("sample", ZONES, ids=name)
+def test_answers_of_the_dns_can_be_read(sample: Sample, tmp_path: Path) -> None:
+    file = tmp_path / sample.file
+    file.write_text(sample.text, "utf-8")
+    assert all(Zone(answers(file)).query(name, type).records for name, types in answers(file).items() for type in types)
 
 
 def commands() -> Iterator[tuple[str, str]]:

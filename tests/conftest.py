@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from smtpproxy.testing.process import RunningServer, start_server
 from smtpproxy.testing.upstream import FakeUpstream
 
-# One run of the suite is like the next one; `make prove` looks for new cases.
-settings.register_profile("suite", derandomize=True)
-settings.load_profile("default" if os.environ.get("SMTPPROXY_PROVE") else "suite")
+# One run of the suite is like the next one; `make prove` looks for new cases. How fast an example runs says how busy the
+# machine is: time has tests of its own, by CPU time.
+settings.register_profile("prove", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", settings.get_profile("prove"), derandomize=True)
+settings.load_profile("prove" if os.environ.get("SMTPPROXY_PROVE") else "suite")
 
 
 @pytest.fixture

@@ -176,3 +176,40 @@ def test_every_setting_is_read_somewhere() -> None:
     known = {f"{table.__name__}.{name}": it for table in tables for name, it in settings(table).items()}
     unread = [key for key, it in known.items() if it.name not in read and len(it.choices) != 1]
     assert set(unread) - {"Config.workers"} == set()
+
+
+# -- the suite itself ---------------------------------------------------------------------------------------------------
+
+SUITE = sorted((ROOT / "tests").rglob("test_*.py"))
+LEFT_OUT = {"pytest.skip", "pytest.importorskip", "pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail", "pytest.xfail"}
+
+
+def called(node: ast.AST) -> str:
+    """The last name of what is called; "" for what is no call."""
+    function = node.func if isinstance(node, ast.Call) else None
+    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+
+
+def asserts(test: ast.AST) -> bool:
+    return any(isinstance(node, ast.Assert) or called(node) in ("raises", "warns") for node in ast.walk(test))
+
+
+def sleeps(test: ast.AST) -> bool:
+    """A sleep of the test's own that no loop repeats until a condition holds; 0 lets others run and does not count."""
+    inner = [node for node in ast.iter_child_nodes(test) if not isinstance(node, ast.FunctionDef | ast.Lambda | ast.While)]
+    own = any(called(node) == "sleep" and ast.unparse(node.args[0]) != "0" for node in inner if isinstance(node, ast.Call))
+    return own or any(sleeps(node) for node in inner)
+
+
+@pytest.mark.parametrize("file", SUITE, ids=name)
+def test_every_test_asserts_something_and_waits_for_conditions(file: Path) -> None:
+    tests = [node for node in ast.walk(parse(file)) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    assert tests
+    assert [test.name for test in tests if not asserts(test)] == []
+    assert [test.name for test in tests if sleeps(test)] == [], "smtpproxy.testing.waiting has until()"
+
+
+@pytest.mark.parametrize("file", SUITE, ids=name)
+def test_no_test_is_left_out(file: Path) -> None:
+    found = [node.lineno for node in ast.walk(parse(file)) if isinstance(node, ast.Attribute) and ast.unparse(node) in LEFT_OUT]
+    assert found == [], "what a test needs is there, or the test fails and says what is missing"

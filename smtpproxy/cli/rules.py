@@ -96,7 +96,7 @@ def load(config: Config) -> Any:
         config.rule,
         {name: listener.rules for name, listener in config.listener.items()},
         log=lambda *_, **__: None,
-        doors={"lists": ListFiles(config.folder, lambda *_, **__: None)},
+        doors={"lists": ListFiles(config.folder, lambda *_, **__: None, config.handoff)},
         handoffs={name: handoff.kind for name, handoff in config.handoff.items()},
         data=config.data,
         live=False,

@@ -67,10 +67,12 @@ def _about(path: Path) -> str:
 
 def _settings(path: Path) -> Iterator[str]:
     """What can be set, with the values that hold now, as it stands in a configuration."""
+    from smtpproxy.scripting.list_files import ListFiles
     from smtpproxy.scripting.loader import Rules
     from smtpproxy.scripting.settings import settings_of
 
-    rules = Rules(path.parent, log=lambda *_, **__: None, live=False)
+    doors = {"lists": ListFiles(path.parent.parent, lambda *_, **__: None)}
+    rules = Rules(path.parent, log=lambda *_, **__: None, doors=doors, live=False)
     try:
         table = rules.load().table
         yield from (f"Not live yet: {problem.text}" for problem in table.problems if problem.file == path.name)

@@ -13,6 +13,15 @@ what is in an allow list only: an allow list alone refuses nobody. For "nobody b
 second allows is not asked for its HELO name and its senders.
 
 A PTR name counts only if the address is found under it again, and it is looked up only if there is a list of names.
+
+```toml
+[rule.access]
+enabled = true
+deny_networks = ["203.0.113.0/24", "file:blocked-networks"]
+allow_networks = ["203.0.113.25"]
+deny_helo = ["mx.example.com That is my own name"]
+deny_senders = [".spam.example", "news@client.example"]
+```
 """
 
 from smtpproxy.script import deny, lists, settings

@@ -11,6 +11,17 @@ second when they change. An alias may lead anywhere, and one that names an addre
 it stood in `[relaying] domains`; `user@` and `*` do not. The next server is asked about the first target at once, about
 further ones when the message comes: if it refuses one of them then, the message is refused. What another rule has made
 of a recipient before is what is looked up.
+
+```toml
+[rule.aliases]
+enabled = true
+files = ["aliases"]
+
+[rule.aliases.aliases]
+"sales@example.com" = ["ann@example.com", "bob@example.net"]
+"old.example" = "@example.com"
+"abuse@" = "security@example.com"
+```
 """
 
 from smtpproxy.script import lists, settings

@@ -3,6 +3,14 @@
 Each check refuses, tags or is off, as its setting says. A tag is a field that names what is wrong, and in any case
 `mail.results` says it under `headers`. Servers that send for their own users may leave out a Date or a From: say
 `skip = ["authenticated"]` where users send.
+
+```toml
+[rule.headers]
+enabled = true
+required = ["From", "Date", "Message-ID"]
+date = "refuse"
+skip = ["authenticated"]
+```
 """
 
 from datetime import UTC, datetime, timedelta

@@ -9,6 +9,16 @@ A server is talked to as the listener's hand-off would be: its kind, identity, n
 upstreams, it is a relay that says nothing of the client. Routes do not let mail in: that is for `[relaying] domains`.
 What another rule has chosen for a recipient stays, and recipients that rules add (`aliases`) are routed, too. The
 recipients of one message that go to different servers while the client waits are told to come back for the others.
+
+```toml
+[rule.routes]
+enabled = true
+files = ["routes"]
+
+[rule.routes.routes]
+"archive@example.com" = "inbound"
+".branches.example.com" = "smtp://10.0.0.1:25"
+```
 """
 
 from smtpproxy.script import lists, settings

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 import gevent
 
 from smtpproxy.scripting.folder import ABSENCE, QUIET, Stamp
-from smtpproxy.scripting.lists import KINDS, ListError, Table, fill
+from smtpproxy.scripting.lists import KINDS, VALUES, Check, ListError, Table, fill, route
 
 POLL = 0.2
 PAUSE = 0.001
@@ -39,14 +40,14 @@ class Listed:
 class ListFile(Listed):
     """A list in a file. `table` is there after the first `read()`."""
 
-    __slots__ = ("_emptied", "_seen", "_stamp", "_told", "kind", "name", "path", "values")
+    __slots__ = ("_emptied", "_seen", "_stamp", "_told", "check", "kind", "name", "path")
 
-    def __init__(self, name: str, path: Path, kind: str, values: str) -> None:
+    def __init__(self, name: str, path: Path, kind: str, check: Check) -> None:
         super().__init__(KINDS[kind]())
         self.name = name
         self.path = path
         self.kind = kind
-        self.values = values
+        self.check = check
         self._stamp: Stamp | None = None
         self._seen: Stamp | None = None
         self._emptied = 0.0
@@ -65,7 +66,7 @@ class ListFile(Listed):
             raise ListError(f"{self.name} is larger than {SIZE_LIMIT >> 20} MB")
         table = KINDS[self.kind]()
         entries = data.decode("utf-8-sig", "surrogateescape").splitlines()
-        fill(table, entries, f"{self.name}:", self.values, lambda: gevent.sleep(PAUSE))
+        fill(table, entries, f"{self.name}:", self.check, lambda: gevent.sleep(PAUSE))
         self.table = table
 
     def look(self) -> bool:
@@ -90,9 +91,13 @@ class ListFile(Listed):
 
 
 class ListFiles:
-    """What the door `lists` leads to. Paths start at `folder`; `log` is told `list_live` and `list_broken`."""
+    """What the door `lists` leads to. Paths start at `folder`; `log` is told `list_live` and `list_broken`.
 
-    def __init__(self, folder: Path, log: Callable[..., None]) -> None:
+    `handoffs` are the names that routes may lead to; None for any.
+    """
+
+    def __init__(self, folder: Path, log: Callable[..., None], handoffs: Collection[str] | None = None) -> None:
+        self._checks: Mapping[str, Check] = {**VALUES, "route": partial(route, handoffs=handoffs)}
         self._folder = folder
         self.log = log
         self._files: WeakValueDictionary[tuple[str, str, str], ListFile] = WeakValueDictionary()
@@ -106,7 +111,7 @@ class ListFiles:
         key = name, kind, values
         found = self._files.get(key)
         if found is None:
-            fresh = ListFile(name, self._folder / name, kind, values)
+            fresh = ListFile(name, self._folder / name, kind, self._checks[values])
             # in a greenlet of its own: a long file is not on the account of the rule that asks first
             wrong = gevent.spawn(_attempt, fresh).get()
             if wrong is not None:
@@ -122,7 +127,7 @@ class ListFiles:
         found = self._inline.get(key)
         if found is None:
             table = KINDS[kind]()
-            fill(table, entries, "entry ", values)
+            fill(table, entries, "entry ", self._checks[values])
             found = self._inline[key] = Listed(table)
             if len(self._inline) > INLINE:
                 del self._inline[next(iter(self._inline))]

@@ -7,13 +7,14 @@ many looks into tables as there are forms that would fit, however long the list 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final, Protocol
 
 import idna
 
+from smtpproxy.config.problem import did_you_mean
 from smtpproxy.config.values import BadValue, Target
 from smtpproxy.wire.address import AddressError, is_address_literal, is_hostname, parse_address
 
@@ -196,23 +197,30 @@ def several_addresses(value: str) -> None:
         parse_address(f"postmaster{name}" if name.startswith("@") else name)
 
 
-def route(value: str) -> None:
-    """The name of a hand-off, or a server: "inbound", "smtp://10.0.0.1:25", "lmtp+unix:/run/lmtp"."""
+def route(value: str, handoffs: Collection[str] | None = None) -> None:
+    """The name of a hand-off, or a server: "inbound", "smtp://10.0.0.1:25", "lmtp+unix:/run/lmtp".
+
+    `handoffs` are the names there are, if that is known.
+    """
     if not value:
         raise ValueError("no hand-off and no server behind it")
     if not _NAME.fullmatch(value):
         Target.parse(value)
+    elif handoffs is not None and value not in handoffs:
+        raise ValueError(f"there is no [handoff.{value}]; {did_you_mean(value, handoffs)}".rstrip("; "))
 
 
-VALUES: Final[Mapping[str, Callable[[str], None]]] = {"text": text, "addresses": several_addresses, "route": route}
+Check = Callable[[str], None]
+"""Whether a value is one. Raises ValueError."""
+
+VALUES: Final[Mapping[str, Check]] = {"text": text, "addresses": several_addresses, "route": route}
 
 
 # -- entries -----------------------------------------------------------------------------------------------------------
 
 
-def fill(table: Table, entries: Iterable[str], where: str, values: str, pause: Callable[[], None] | None = None) -> None:
+def fill(table: Table, entries: Iterable[str], where: str, check: Check, pause: Callable[[], None] | None = None) -> None:
     """Put entries into a list. Raises ListError, with the entry's number behind `where`; `pause` is called now and then."""
-    check = VALUES[values]
     for number, entry in enumerate(entries, 1):
         if pause is not None and number % 1000 == 0:
             pause()

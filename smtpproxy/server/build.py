@@ -52,7 +52,7 @@ def doors(config: Config, resolver: Resolver, log: LogLine) -> dict[str, Any]:
         "log": log,
         "cache": Kept(),
         "sleep": gevent.sleep,
-        "lists": ListFiles(config.folder, log),
+        "lists": ListFiles(config.folder, log, config.handoff),
         "store": store(config),
         "clamav": clamav(config.scanner.clamav),
         "http": HttpClient(lambda name: addresses(resolver, name), config.scripts.http_allow),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -19,6 +21,11 @@ from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.testing.waiting import until
 
 NAMES = [source.name for source in bundled.sources().values()]
+EXAMPLES = [
+    (source.name, example)
+    for source in bundled.sources().values()
+    for example in re.findall(r"^```toml\n(.*?)^```$", bundled.about(source).manual, re.MULTILINE | re.DOTALL)
+]
 ON = {"access": {"enabled": True}}
 
 
@@ -28,17 +35,18 @@ def load(tmp_path: Path) -> Any:
     folder, made = tmp_path / "scripts", []
     folder.mkdir(mode=0o755)
 
-    def loader(settings: dict[str, Any], files: dict[str, str] | None = None, *, data: bool = False, **more: Any) -> Report:
+    def loader(settings: dict[str, Any], files: dict[str, str] | None = None, *, data: bool = False, **more: Any) -> Any:
         for file in folder.iterdir():
             file.unlink()
         for name, text in (files or {}).items():
             (folder / name).write_text(text)
+        keep = more.pop("rules", False)
         log = lambda *_, **__: None  # noqa: E731
         doors = {"lists": ListFiles(tmp_path, log)}
         listeners = more.pop("listeners", {"mx": ["*"]})
         rules = Rules(folder, settings, listeners, log=log, doors=doors, data=tmp_path if data else None, **more)
         made.append(rules)
-        return rules.load()
+        return rules if keep else rules.load()
 
     yield loader
     for rules in made:
@@ -64,6 +72,22 @@ def test_each_runs_with_its_defaults_and_says_what_it_is(load: Any, name: str) -
     about = bundled.about(report.table.rules[0].instance.source)
     assert about.summary.endswith(".") and about.hooks and about.order is not None
     assert [setting.name for setting in about.settings if not setting.help] == []
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES)
+def test_the_example_in_its_manual_is_one(load: Any, tmp_path: Path, name: str, example: str) -> None:
+    for file in ("blocked-networks", "aliases", "routes"):
+        (tmp_path / file).touch()
+    report = load(tomllib.loads(example)["rule"])
+    assert (running(report), report.problems) == ([name], ())
+
+
+def test_the_versions_are_kept_as_of_any_other_rule(load: Any) -> None:
+    first = load(ON, data=True).table.rules[0]
+    report = load({"access": {"enabled": True, "deny_networks": ["192.0.2.1/24"]}}, data=True)
+    (rule,) = report.table.rules
+    assert rule.version == first.version
+    assert rule.broken is not None and "has host bits set" in rule.broken
 
 
 def test_order_stands_in_the_file_and_the_configuration_wins(load: Any) -> None:
@@ -106,6 +130,20 @@ def test_a_rule_of_ones_own_cannot_have_the_name_of_one(load: Any) -> None:
     assert {problem.text for problem in report.problems} == {
         "access.py and smtpproxy/rules/access.py, which comes with smtpproxy, have one name: give your own another"
     }
+
+
+def test_one_that_runs_goes_on_when_a_file_of_its_name_is_saved(load: Any, tmp_path: Path) -> None:
+    rules = load(ON, rules=True)
+    rules.load()
+    (tmp_path / "scripts" / "access.py").write_text("def on_rcpt(mail, rcpt): pass\n")
+    report = rules.load()
+    assert [rule.file for rule in report.table.rules] == ["smtpproxy/rules/access.py"]
+    assert [(problem.file, problem.kept) for problem in report.problems] == [("access.py", "")]
+
+
+def test_a_helper_of_the_operators_is_none_of_theirs(load: Any) -> None:
+    report = load({"headers": {"enabled": True}}, {"datetime.py": "UTC = None\n"})
+    assert (running(report), report.problems) == (["headers"], ())
 
 
 def test_ones_own_rule_goes_on_when_an_upgrade_brings_one_of_its_name(

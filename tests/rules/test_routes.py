@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpproxy.cli.main import main
 from smtpproxy.testing.front import Front
 from smtpproxy.testing.handoffs import FakeOutlet
 from smtpproxy.testing.process import RunningServer
@@ -84,6 +85,16 @@ def test_a_hand_off_that_is_not_there_is_told_in_the_log(front: Callable[..., Fr
 def test_what_is_no_way_out_is_refused_at_the_start(ask: Ask, where: str) -> None:
     with pytest.raises(RuleBroken, match="ListError: entry 1: "):
         ask("routes", "on_rcpt", settings={"routes": {"example.com": where}})
+
+
+def test_check_finds_a_route_to_no_hand_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["init", str(tmp_path / "mail")])
+    (tmp_path / "mail" / "own.toml").write_text('[rule.routes]\nenabled = true\nroutes = { "example.com" = "inbuond" }\n')
+    assert main(["check", str(tmp_path / "mail")]) == 1
+    told = capsys.readouterr().err
+    assert 'ListError: entry 1: there is no [handoff.inbuond]; did you mean "inbound"?' in told
+    (tmp_path / "mail" / "own.toml").write_text('[rule.routes]\nenabled = true\nroutes = { "example.com" = "inbound" }\n')
+    assert main(["check", str(tmp_path / "mail")]) == 0
 
 
 def serve(start: Callable[..., RunningServer], inbound: str, routes: str) -> RunningServer:

@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from smtpproxy.scripting.list_files import ListFiles
-from smtpproxy.scripting.lists import KINDS, ListError, fill
+from smtpproxy.scripting.lists import KINDS, VALUES, ListError, fill
 from smtpproxy.testing.rules import RuleBroken, run_rule
 from smtpproxy.testing.waiting import until
 from smtpproxy.wire.address import parse_path
@@ -18,7 +18,7 @@ from smtpproxy.wire.address import parse_path
 
 def table(kind: str, *entries: str, values: str = "text") -> Any:
     made = KINDS[kind]()
-    fill(made, entries, "entry ", values)
+    fill(made, entries, "entry ", VALUES[values])
     return made
 
 

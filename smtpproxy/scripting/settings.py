@@ -84,12 +84,13 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
 class SettingsView:
     """`settings` as a rule sees it: read-only; filled when its `class Settings` is there."""
 
-    __slots__ = ("_given", "_module", "_values")
+    __slots__ = ("_given", "_hidden", "_module", "_values")
 
     def __init__(self, module: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         object.__setattr__(self, "_module", module)
         object.__setattr__(self, "_given", given)
         object.__setattr__(self, "_values", None)
+        object.__setattr__(self, "_hidden", None)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> SettingsView:
@@ -124,6 +125,13 @@ def secrets(views: Iterable[Any]) -> Iterator[str]:
                 yield str(value)
             elif isinstance(value, str) and _SECRET_NAME.fullmatch(name):
                 yield value
+
+
+def own_secrets(view: SettingsView) -> tuple[str, ...]:
+    """The secrets of one rule, the longest first; found once."""
+    if view._hidden is None and view._values is not None:
+        object.__setattr__(view, "_hidden", tuple(sorted(secrets([view]), key=len, reverse=True)))
+    return view._hidden or ()
 
 
 def bind(view: SettingsView) -> Mapping[str, Any]:

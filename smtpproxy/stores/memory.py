@@ -85,6 +85,10 @@ class MemoryStore:
         return tuple(sorted(part.decode("utf-8", "surrogateescape") for part, item in parts.items() if item.expires > now))
 
     def hit(self, key: str, window: float, by: int = 1) -> int:
+        self._count_in(key, window, by)
+        return self.hits(key, window)
+
+    def _count_in(self, key: str, window: float, by: int) -> None:
         name, number = encode_key(f"{key}\n{window:g}"), whole(by)
         now, width = self._clock(), window / SLICES
         number_of_slice = int(now // width)
@@ -94,7 +98,6 @@ class MemoryStore:
             self._put((_HIT, name, part), number, (number_of_slice + 1) * width + window)
         else:
             item.value += number  # type: ignore[operator]
-        return self.hits(key, window)
 
     def hits(self, key: str, window: float) -> int:
         now = self._clock()
@@ -109,7 +112,7 @@ class MemoryStore:
             if isinstance(by, str):
                 self.add(key, by, seconds)
             elif by:
-                self.hit(key, seconds, by)
+                self._count_in(key, seconds, by)
         return None
 
     def _needed(self, claims: Sequence[Claim], number: int) -> int:

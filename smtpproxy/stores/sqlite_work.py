@@ -105,10 +105,14 @@ def members(connection: sqlite3.Connection, now: float, key: bytes) -> list[str]
 
 
 def hit(connection: sqlite3.Connection, now: float, key: bytes, window: float, by: int) -> int:
+    _count_in(connection, now, key, window, by)
+    return hits(connection, now, key)
+
+
+def _count_in(connection: sqlite3.Connection, now: float, key: bytes, window: float, by: int) -> None:
     width = window / SLICES
     number = int(now // width)
     connection.execute(_HIT_ONE, (key, b"%d" % number, by, (number + 1) * width + window))
-    return hits(connection, now, key)
 
 
 def hits(connection: sqlite3.Connection, now: float, key: bytes) -> int:
@@ -145,7 +149,7 @@ def take(connection: sqlite3.Connection, now: float, claims: Sequence[Wanted]) -
         if member is not None:
             add(connection, now, key, member, seconds)
         elif by:
-            hit(connection, now, key, seconds, by)
+            _count_in(connection, now, key, seconds, by)
     return None
 
 

@@ -11,7 +11,7 @@ from smtpproxy.config.problem import did_you_mean
 from smtpproxy.config.values import BadValue, Duration
 from smtpproxy.scripting.runner import CALL, Call
 from smtpproxy.scripting.secret import redacted
-from smtpproxy.scripting.settings import secrets
+from smtpproxy.scripting.settings import SettingsView, own_secrets
 from smtpproxy.stores.base import FOREVER
 
 TOLD: Final = 300
@@ -77,7 +77,7 @@ def through(name: str, question: str, ask: Callable[[Any], T], tell: Callable[[T
 def hidden_from(call: Call) -> tuple[str, ...]:
     """The secrets of the rule that runs."""
     settings = getattr(call.entry.rule, "settings", None) if call.entry else None
-    return tuple(sorted(secrets([settings]), key=len, reverse=True)) if settings is not None else ()
+    return own_secrets(settings) if isinstance(settings, SettingsView) else ()
 
 
 def told(value: object) -> str:

@@ -73,6 +73,14 @@ class RunningServer:
         """Send the process a signal."""
         self.process.send_signal(number)
 
+    def kill(self) -> None:
+        """SIGKILL for every process at once, as when the machine fails; all are gone when this returns."""
+        pids = [self.pid, *self.workers]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), what="the end of every process")
+
     def stop(self, within: float = 10.0) -> int:
         """SIGTERM and wait; SIGKILL past the deadline. The exit status."""
         for client in self._clients:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,8 +172,7 @@ def test_killed_between_finish_and_commit(tmp_path: Path, upstream: FakeUpstream
         client.raw(MESSAGE + b".\r\n")
         hold.reached.wait(5)
         assert len(list((jail / HELD).glob("*.eml"))) == 1
-        server.signal(signal.SIGKILL)
-        server.process.wait()
+        server.kill()
     hold.release()
     assert list(items(jail)) == []
     with running_server(tmp_path / "server", toml, rules) as server:

@@ -9,8 +9,9 @@ looked up as it is, then as `ann@example.com`, whose targets then get the `+list
 In files each line has the alias and, behind white space, its targets with commas between; they are read anew within a
 second when they change. An alias may lead anywhere, and one that names an address or a domain lets mail for it in, as if
 it stood in `[relaying] domains`; `user@` and `*` do not. The next server is asked about the first target at once, about
-further ones when the message comes: if it refuses one of them then, the message is refused. What another rule has made
-of a recipient before is what is looked up.
+further ones when the message comes: if it refuses one of them then, the message is refused. A server that is spoken to
+by LMTP gets one recipient at a time: with more targets, mail is deferred there. What another rule has made of a
+recipient before is what is looked up.
 
 ```toml
 [rule.aliases]

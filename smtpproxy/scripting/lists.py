@@ -78,9 +78,9 @@ class Networks:
             address = address.ipv4_mapped
         number, bits = int(address), address.max_prefixlen
         for length, networks in self._tables[address.version].items():
-            value = networks.get(number >> (bits - length))
+            value = networks.get(prefix := number >> (bits - length))
             if value is not None:
-                return Match(str(ip_network((address, length), strict=False)), value, length)
+                return Match(f"{type(address)(prefix << (bits - length))}/{length}", value, length)
         return None
 
     def __len__(self) -> int:

@@ -10,7 +10,9 @@ import pytest
 
 from smtpproxy.testing.front import Front
 from smtpproxy.testing.handoffs import FakeOutlet
+from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.rules import Outcome, RuleBroken
+from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.testing.waiting import until
 from smtpproxy.wire.reply import Reply
 
@@ -141,3 +143,24 @@ def test_other_separators(front: Callable[..., Front], plus: str, wanted: str) -
     client = made.begun(("MAIL FROM:<a@client.example>", "RCPT TO:<sales-spring@example.com>"))
     assert client.message(MESSAGE).code == 250
     assert out.delivered[0].recipients == [wanted]
+
+
+def test_over_lmtp_an_alias_with_two_targets_is_refused_for_now_and_nobody_gets_it_alone(
+    start: Callable[..., RunningServer],
+) -> None:
+    with FakeUpstream(lmtp=True) as upstream:
+        server = start(
+            '[listener.mx]\nbind = "127.0.0.1:0"\nhandoff = "inbound"\n[relaying]\ndomains = ["example.com"]\n'
+            f'[handoff.inbound]\nkind = "relay"\nto = ["{upstream.address}"]\n[rule.aliases]\nenabled = true\n'
+            '[rule.aliases.aliases]\n"one@example.com" = "ann@example.com"\n'
+            '"two@example.com" = ["ann@example.com", "bob@example.com"]\n'
+        )
+
+        def sent(rcpt: str) -> int:
+            client = server.client()
+            for command in ("MAIL FROM:<a@client.example>", f"RCPT TO:<{rcpt}>"):
+                assert client.send(command).code == 250
+            return client.message(MESSAGE).code
+
+        assert (sent("one@example.com"), sent("two@example.com")) == (250, 452)
+        assert [message.recipients for message in upstream.messages] == [["ann@example.com"]]

@@ -106,7 +106,10 @@ class Handoff(Struct, frozen=True, kw_only=True):
     ] = "first"
     partial: Annotated[
         Literal["refuse"],
-        about("When an LMTP upstream takes a message for some recipients only: refuse has the client send it again."),
+        about(
+            "When a message is refused for some of the recipients that were accepted before, by their verdicts or by an LMTP "
+            "upstream. refuse: it is refused for all of them, and nothing is delivered."
+        ),
     ] = "refuse"
     connections: Annotated[Count, about("Connections at one time to one upstream server.")] = 0
     folder: Annotated[str, about("Where a quarantine keeps mail; a relative path starts at the data folder.")] = QUARANTINE

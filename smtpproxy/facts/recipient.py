@@ -62,7 +62,7 @@ class Sender(_Party):
 class Recipient(_Party):
     """The address of one RCPT TO."""
 
-    __slots__ = ("_original", "_via", "changes", "copy", "relay", "reply", "settled")
+    __slots__ = ("_original", "_verdict", "_via", "changes", "copy", "relay", "reply", "settled")
     _noun = "rcpt"
 
     reply: Reply | None
@@ -76,6 +76,7 @@ class Recipient(_Party):
     copy: Copy | None
     """What it gets instead of the mail, see ``mail.copy_for``; None: the mail."""
     _original: Address | None
+    _verdict: Any
     _via: str | None
 
     def __init__(self, address: Address, params: Mapping[str, str | None] | None = None) -> None:
@@ -86,6 +87,7 @@ class Recipient(_Party):
         put(self, "changes", 0)
         put(self, "copy", None)
         put(self, "_original", None)
+        put(self, "_verdict", None)
         put(self, "_via", None)
 
     if not TYPE_CHECKING:
@@ -130,6 +132,21 @@ class Recipient(_Party):
         if name != self._via:
             put(self, "_via", name)
             self._changed()
+
+    @property
+    def verdict(self) -> Any:
+        """What rules have decided against it; None: nothing.  A rule may assign ``deny(...)`` or ``defer(...)``, later than
+        at on_rcpt, too: it is refused then, or with it the mail where there is one answer for all."""
+        return self._verdict
+
+    @verdict.setter
+    def verdict(self, verdict: Any) -> None:
+        if isinstance(verdict, Exception):
+            raise TypeError(str(verdict))
+        if verdict is not None and getattr(verdict, "kind", "") not in ("deny", "defer"):
+            raise TypeError("rcpt.verdict is deny(...), defer(...) or nothing")
+        put(self, "_verdict", verdict)
+        self._changed()
 
     def _changed(self) -> None:
         if self.settled:

@@ -56,7 +56,9 @@ SURFACE: Mapping[type, Names] = {
         "name recipients header body original parts attachments text html mime_defects", "", "raw append_text attach seal"
     ),
     Sender: _names("local_part domain notes params"),
-    Recipient: _names("local_part domain address original notes params relay via copy", "local_part domain address relay via"),
+    Recipient: _names(
+        "local_part domain address original notes params relay via copy verdict", "local_part domain address relay via verdict"
+    ),
     Address: _names("local_part domain"),
     Delivery: _names("id sender recipients host reply attempts age notes"),
     Mailbox: _names("local_part domain phrase"),

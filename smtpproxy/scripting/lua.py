@@ -64,7 +64,7 @@ class LuaRule:
         self.file = Path(path).name
         if len(source) > memory // 8:
             raise LuaError(f"a rule of more than {memory // 8} octets", self.file)
-        self._lanes = Lanes(memory, Kinds(surface), tuple(ops.values()), tuple(objects.values()))
+        self._lanes = Lanes(memory, Kinds(surface), tuple(ops.values()), tuple(objects.values()), self.file)
         effective = LuaSettings(settings)
         sandbox = self._sandbox(budget, effective)
         for index, door in enumerate(ops):

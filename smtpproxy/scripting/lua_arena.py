@@ -42,9 +42,12 @@ class Misuse(Exception):
 class Arena:
     """See the module. `objects[0]` is never used: numbers begin at 1."""
 
-    __slots__ = ("doors", "gatherings", "kinds", "large", "numbers", "objects", "question", "shared")
+    __slots__ = ("doors", "file", "gatherings", "kinds", "large", "numbers", "objects", "question", "shared")
 
-    def __init__(self, kinds: Kinds, doors: Sequence[Callable[..., Any]], shared: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, kinds: Kinds, doors: Sequence[Callable[..., Any]], shared: Sequence[Any] = (), file: str = ""
+    ) -> None:
+        self.file = file
         self.kinds = kinds
         self.doors = doors
         self.shared = shared
@@ -214,7 +217,7 @@ class Arena:
                 raise ValueError(from_lua(misuse))
             options = {} if code is None else {"code": code}
             made = _MAKERS[kind](from_lua(text), **options, **({"relay": True} if relay else {}))
-            made.line, made.path = line, ""
+            made.line, made.path = line, self.file
         except (TypeError, ValueError) as error:
             made = Misuse(f"{kind}: {error}", line)
         self.objects.append(made)

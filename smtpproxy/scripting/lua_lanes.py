@@ -48,13 +48,16 @@ class Lane:
 class Lanes:
     """`idle` are those to be used next, the last one first."""
 
-    __slots__ = ("_base", "_doors", "_kinds", "_memory", "_out", "_runtime", "_serve", "_shared", "idle", "limit")
+    __slots__ = ("_base", "_doors", "_file", "_kinds", "_memory", "_out", "_runtime", "_serve", "_shared", "idle", "limit")
 
-    def __init__(self, memory: int, kinds: Kinds, doors: Sequence[Callable[..., Any]], shared: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, memory: int, kinds: Kinds, doors: Sequence[Callable[..., Any]], shared: Sequence[Any] = (), file: str = ""
+    ) -> None:
         self._memory = memory
         self._kinds = kinds
         self._doors = doors
         self._shared = shared
+        self._file = file
         self._out = 0
         self._serve: Any = None
         self.idle: list[Lane] = []
@@ -97,7 +100,7 @@ class Lanes:
         """Raises RuntimeError when the rule was closed."""
         if self._serve is None:
             raise RuntimeError("this version of the rule was closed")
-        arena = Arena(self._kinds, self._doors, self._shared)
+        arena = Arena(self._kinds, self._doors, self._shared, self._file)
         self._out += 1
         with self.unlimited():
             limit = self._base + self._memory + self._out * _LANE_MEMORY

@@ -16,6 +16,7 @@ from smtpproxy.scripting.trace import EDIT
 from smtpproxy.session.blame import of_handoff
 from smtpproxy.session.finish import hand_on, hand_on_copies
 from smtpproxy.session.intake import Arriving, Intake
+from smtpproxy.session.verdicts import ask, of_recipients
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.dots import unstuff
 from smtpproxy.wire.reply import Refusal, Reply
@@ -35,7 +36,7 @@ def data(session: Session, command: Command) -> Reply | None:
         return NO_ARGUMENT
     transaction = session.transaction
     assert transaction is not None
-    if session.chains.on_data and (refused := session.decide(session.chains.on_data, transaction.mail)) is not None:
+    if session.chains.on_data and (refused := ask(session, session.chains.on_data, transaction.mail)) is not None:
         return refused
     session.watch("watch_data", transaction.mail)
     session.answer(GO_AHEAD)
@@ -65,10 +66,13 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     refused = _ask_rules(session, transaction, ledger, body) if ledger is not None else None
     if refused is not None:
         return refused
-    if transaction.changed and (worst := transaction.begin_again()) is not None:
-        rcpt, refused = worst  # after rules had changed the envelope
-        return session.handed_back(refused, transaction.route(rcpt), rcpt)
     mail = transaction.mail
+    if transaction.changed:  # rules have changed the envelope
+        if (refused := of_recipients(session, (*chains.on_mail, *chains.on_rcpt), mail)) is not None:
+            return refused
+        if (worst := transaction.begin_again()) is not None:
+            rcpt, refused = worst
+            return session.handed_back(refused, transaction.route(rcpt), rcpt)
     copied = bool(mail.copies or mail.copied_to)
     if copied and (worst := transaction.divide()) is not None:
         rcpt, refused = worst
@@ -98,16 +102,16 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
 def _ask_rules(session: Session, transaction: Transaction, ledger: Ledger, body: Arriving) -> Reply | None:
     chains, mail = session.chains, transaction.mail
     mail.arrived(ledger, complete=False)
-    if chains.on_header and (refused := session.decide(chains.on_header, mail)) is not None:
+    if chains.on_header and (refused := ask(session, chains.on_header, mail)) is not None:
         return refused
     session.watch("watch_header", mail)
     if not (chains.on_message or chains.on_route or chains.observed):
         return None
     _store(session, body)
     mail.arrived(ledger, complete=True)
-    if chains.on_message and (refused := session.decide(chains.on_message, mail)) is not None:
+    if chains.on_message and (refused := ask(session, chains.on_message, mail)) is not None:
         return refused
-    if chains.on_route and (refused := session.decide(chains.on_route, mail)) is not None:
+    if chains.on_route and (refused := ask(session, chains.on_route, mail)) is not None:
         return refused
     session.watch("watch_route", mail)
     return None

@@ -11,6 +11,7 @@ from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.scripting.runner import decide
+from smtpproxy.session.verdicts import against
 from smtpproxy.wire.command import Command, check_parameters, parse_mail, parse_rcpt
 from smtpproxy.wire.order import State
 from smtpproxy.wire.reply import Refusal, Reply
@@ -237,6 +238,8 @@ def rcpt(session: Session, command: Command) -> Reply:
                 session.note_verdict(verdict, reply, rcpt)
                 return reply
             granted, text = verdict.relay, verdict.text
+        if rcpt.verdict is not None and (refused := against(session, chain, rcpt)) is not None:
+            return refused
     if not (granted or _may_relay(session, rcpt)):
         return session.refused(Reply(554, "5.7.1", f"<{rcpt}>: Relay access denied"), _no_relaying(session, rcpt), rcpt)
     apart = mail.copies and transaction.parted(rcpt)

@@ -73,7 +73,8 @@ class _Clock:
 
 
 class Played:
-    """What became of a mail. `replies` has each reply behind the command that it answers, `letters` what each hand-off took.
+    """What became of a mail. `replies` has each reply behind the command that it answers, `letters` what each hand-off took,
+    `copies` what it took for some of the recipients besides.
 
     `reply` is the one that decided: the refusal that ended it, or the answer to the message.
     """
@@ -86,6 +87,7 @@ class Played:
         self.replies: list[tuple[str, Reply]] = []
         self.reply = Reply("")
         self.letters: dict[str, Letter] = {}
+        self.copies: list[Letter] = []
 
     def keep(self, trace: Trace, client: Client, mail: Mail | None, *, over: bool) -> None:
         """See `Traces`: what is told of the mail, else of the session."""
@@ -150,6 +152,7 @@ class Rehearsal:
         connection.close()
         self.rules.observers.drain()
         played.letters = {name: outlet.delivered[-1] for name, outlet in self.outlets.items() if outlet.delivered}
+        played.copies = [letter for outlet in self.outlets.values() for letter in outlet.delivered[:-1]]
         return played
 
     def _services(self, played: Played) -> Services:

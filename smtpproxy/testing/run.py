@@ -43,6 +43,8 @@ class Run:
         """By recipient, of a whole mail."""
         self.delivered: dict[str, Letter] = {}
         """What each hand-off was given, by its name; of a whole mail."""
+        self.copies: list[Letter] = []
+        """What they were given for recipients with a copy of their own, besides; of a whole mail."""
         self.log = [logged(fields) for event, fields in records if event == "rule"]
         """What the rules have logged."""
         self.failures = [failure(fields) for event, fields in records if event in FAILED]
@@ -99,6 +101,7 @@ def of_mail(played: Played, mail: Mail, records: Records, message: bytes) -> Run
     )
     run.replies = {command[5:]: str(reply) for command, reply in played.replies if command.startswith("RCPT ")}
     run.delivered = played.letters
+    run.copies = played.copies
     for letter in played.letters.values():
         run.message = without_received(letter.content)
     return run

@@ -109,6 +109,19 @@ def test_a_failed_test_shows_its_own_lines_and_the_story(scripts: Scripts) -> No
     assert "author.py" not in done.stdout
 
 
+def test_copies_are_seen_beside_the_mail(scripts: Scripts) -> None:
+    scripts.write("10-vip.py", "def on_message(mail):\n    mail.copy_for('vip@example.com').header['X-Copy'] = 'vip'\n")
+    scripts.write("tests/test_vip.py", """
+        def test_vip(rule):
+            run = rule.send(to=["bob@example.com", "vip@example.com"])
+            (copy,) = run.copies
+            assert copy.recipients == ["vip@example.com"] and b"X-Copy: vip" in copy.content
+            assert run.delivered["default"].recipients == ["bob@example.com"]
+            assert b"X-Copy" not in run.message
+    """)  # fmt: skip
+    assert ran(scripts.test()) == 0
+
+
 def test_a_rule_that_fails_ends_a_test_that_did_not_expect_it(scripts: Scripts) -> None:
     scripts.write("10-late.py", 'on_error = "continue"\n\ndef on_message(mail):\n    return 1 / 0\n')
     scripts.write("tests/test_late.py", """

@@ -108,6 +108,7 @@
 ---@field original Address
 ---@field params table<string, string|nil>
 ---@field relay boolean
+---@field verdict any
 ---@field via string|nil
 
 ---A mailbox, the null path, or the bare <postmaster>. Equal and hashed by local part and domain.

@@ -21,8 +21,8 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = read(args)
-    names, broken = rules(config)
-    for warning in warnings(config):
+    names, broken, doubtful = rules(config)
+    for warning in (*warnings(config), *doubtful):
         print(f"warning: {warning}", file=sys.stderr)
     for problem in broken:
         print(problem, file=sys.stderr)
@@ -34,29 +34,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def rules(config: Config) -> tuple[list[str], list[str]]:
-    """Names of the rules, and what is wrong with them. Loaded as the server loads them; nothing is kept."""
+def rules(config: Config) -> tuple[list[str], list[str], list[str]]:
+    """Names of the rules, what is wrong with them, and what is probably not meant. Nothing is kept."""
     # gevent is behind it: only once there is a usable configuration.
+    from smtpproxy.cli.rules import look
     from smtpproxy.scripting.errors import FolderRefused
-    from smtpproxy.scripting.list_files import ListFiles
-    from smtpproxy.scripting.loader import Rules
+    from smtpproxy.scripting.lint.look import findings
 
-    folder = config.scripts.folder
-    listeners = {name: listener.rules for name, listener in config.listener.items()}
-    handoffs = {name: handoff.kind for name, handoff in config.handoff.items()}
-    doors = {"lists": ListFiles(config.folder, lambda *_, **__: None, config.handoff)}
-    loader = Rules(
-        folder, config.rule, listeners, log=lambda *_, **__: None, doors=doors, handoffs=handoffs, live=False
-    )
     try:
-        report = loader.load()
+        loaded, report = look(config)
     except (FolderRefused, OSError) as wrong:
-        return [], [str(wrong)]
-    finally:
-        loader.stop()
+        return [], [str(wrong)], []
     names = [rule.name for rule in report.table.rules]
     problems = [f"{problem.at or problem.file}: {problem.text}" for problem in report.problems]
-    return names, problems
+    return names, problems, list(map(str, findings(loaded.folder.sources.values(), report.table, config)))
 
 
 def summary(config: Config, names: list[str]) -> Iterator[str]:

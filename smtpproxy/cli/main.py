@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "rules new": Command("rules_new", "write the beginnings of a rule"),
     "rules add": Command("rules_add", "copy a sample into the folder of rules"),
     "rollback": Command("rollback", "have an earlier version of a rule run"),
+    "lint": Command("lint", "point out what is probably a mistake in rules"),
     "config": Command("config_why", "say what a setting is, and where that stands"),
     "test": Command("test_it", "run the tests of rules", gevent=True),
     "run": Command("run_it", "say what the rules would do with a message", gevent=True),
@@ -36,7 +37,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "sink": Command("sink", "run a small upstream server that keeps the last messages", gevent=True),
 }
 
-LATER: Final = frozenset({"user", "queue", "verify", "lint"})
+LATER: Final = frozenset({"user", "queue", "verify"})
 
 
 def entry() -> NoReturn:

@@ -88,6 +88,11 @@ def _now(config: Config, table: Any) -> Iterator[str]:
 
 def load(config: Config) -> Any:
     """The report of loading the rules of ``config`` for a look only. Raises FolderRefused, OSError."""
+    return look(config)[1]
+
+
+def look(config: Config) -> tuple[Any, Any]:
+    """The rules of ``config``, loaded for a look only and stopped, and the report. Raises FolderRefused, OSError."""
     from smtpproxy.scripting.list_files import ListFiles
     from smtpproxy.scripting.loader import Rules
 
@@ -102,7 +107,7 @@ def load(config: Config) -> Any:
         live=False,
     )
     try:
-        return rules.load()
+        return rules, rules.load()
     finally:
         rules.stop()
 

@@ -81,6 +81,6 @@ def whats_next(path: Path) -> str:
     """What to do with a rule that has just been written."""
     return f"""\
 Next: edit it, then
-  {typed()} rules
+  {typed()} lint {path}
   {typed()} send --to you@example.com
   {typed()} explain last"""

@@ -85,6 +85,7 @@ def run_lua(instance: Instance, notes: object) -> None:
     from smtpproxy.scripting.lua import LuaRule  # only who has Lua rules pays for Lua
 
     source = instance.source
+    source.check()
     surface = {**SURFACE, **ANSWERS}
     rule = LuaRule(
         source.data, source.name, source.path, dict(instance.given), operations(), objects={"notes": notes}, surface=surface

@@ -6,10 +6,12 @@ import ast
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 from smtpproxy.scripting.errors import RuleError
 from smtpproxy.scripting.facade import SCRIPT
 from smtpproxy.scripting.hooks import HOOKS, Hook
+from smtpproxy.scripting.lua_text import returned, tokens
 from smtpproxy.scripting.verdict import parse_code
 
 _CODES = {"deny": ("5", "5.7.1"), "defer": ("4", "4.7.1"), "close": ("45", ".7.0")}
@@ -52,23 +54,33 @@ class Source:
 
         Raises RuleError.
         """
-        names = _verdict_names(self.tree)
+        if self.language == "lua":
+            for found in returned(tokens(self.data)):
+                if (hook := HOOKS.get(found.hook)) is not None:
+                    self._check_verdict(found.kind, hook, found.line, found.code)
+            return
+        names = verdict_names(self.tree)
         for function in self.tree.body:
             if isinstance(function, ast.FunctionDef) and (hook := HOOKS.get(function.name)):
                 for call, kind in _verdicts(function, names):
-                    self._check_verdict(call, kind, hook)
+                    self._check_verdict(kind, hook, call.lineno, _code(call))
 
-    def _check_verdict(self, call: ast.Call, kind: str, hook: Hook) -> None:
-        at = f"{self.file}:{call.lineno}"
+    def _check_verdict(self, kind: str, hook: Hook, line: int, code: Any) -> None:
+        at = f"{self.file}:{line}"
         if kind not in hook.verdicts:
             allowed = ", ".join(sorted(hook.verdicts)) or "nothing"
             raise RuleError(f"{hook.name} may not answer {kind}(); it may answer {allowed}", at)
-        for keyword in call.keywords:
-            if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and kind in _CODES:
-                try:
-                    parse_code(keyword.value.value, *_CODES[kind])
-                except ValueError as wrong:
-                    raise RuleError(f"{kind}: {wrong}", at) from None
+        if code and kind in _CODES:
+            try:
+                parse_code(code, *_CODES[kind])
+            except ValueError as wrong:
+                raise RuleError(f"{kind}: {wrong}", at) from None
+
+
+def _code(call: ast.Call) -> Any:
+    """The value of `code=`, "" when it is not written out."""
+    given = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
+    return given.value if isinstance(given, ast.Constant) else ""
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
@@ -79,7 +91,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield node.module
 
 
-def _verdict_names(tree: ast.Module) -> dict[str, str]:
+def verdict_names(tree: ast.Module) -> dict[str, str]:
     """The names that verdicts go by in this file: {"deny": "deny", "no": "deny"}."""
     names = {}
     for node in ast.walk(tree):

@@ -148,7 +148,7 @@ def test_no_command_prints_them_all(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("word", COMMANDS)
 def test_every_command_has_help(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([word, "--help"])
+        main([*word.split(), "--help"])
     assert ended.value.code == 0
     assert f"usage: smtpproxy {word}" in capsys.readouterr().out
 

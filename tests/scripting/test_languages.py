@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from smtpproxy.dns.zone import Zone
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.mail import Mail
@@ -106,3 +108,31 @@ def test_the_rules_that_make_run_loads(scripts: Any) -> None:
     mail.arrived(Ledger(bytes_body(raw), HeaderBlock.parse(raw)), complete=True)
     assert scripts.ask("on_message", mail) is None
     assert list(mail.header) == [("Subject", "[!] Urgent: lunch"), ("X-Seen-By", "here")]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("function on_reset(mail)\n  return deny('No')\nend", "a.lua:2: on_reset may not answer deny(); it may answer nothing"),
+        ("on_capabilities = function(client, offer)\n  if x then return accept() end\nend", "a.lua:2: on_capabilities may not"),
+        ("function on_rcpt(mail, rcpt)\n\n  return deny('No', { code = '250' })\nend", "a.lua:3: deny: code must be 5xx"),
+        ("function on_rcpt(mail, rcpt) return defer('No', {code = \"451 5.1.1\"}) end", "a.lua:1: defer: code '451 5.1.1' mixes"),
+    ],
+)
+def test_verdicts_in_lua_that_a_hook_does_not_allow_are_told_at_load(scripts: Any, text: str, told: str) -> None:
+    scripts.write("a.lua", text)
+    (problem,) = scripts.rules.load().problems
+    assert str(problem).startswith(told)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "function on_reset(mail)\n  local f = function() return deny('No') end\n  -- return deny('No')\nend",
+        "function helper() return deny('No') end\nfunction on_reset(mail)\n  for i = 1, 2 do while false do end end\nend",
+        "local function deny() end\nfunction on_reset(mail) return deny('No') end",
+    ],
+)
+def test_functions_in_lua_answer_to_themselves(scripts: Any, text: str) -> None:
+    scripts.write("a.lua", text)
+    assert scripts.rules.load().problems == ()

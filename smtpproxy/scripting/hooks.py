@@ -73,9 +73,9 @@ _DECIDERS: tuple[tuple[str, str, frozenset[str], tuple[str, ...], str, str], ...
     ("on_route", "mail", ANY, WITH_MAIL, "transaction",
      "Last before the hand-off: choose mail.via."),
     ("on_deny", "client mail verdict", ANY, AFTER, "session",
-     "A rule refused (mail is None outside of a transaction). accept() overrules it, and the chain goes on behind that "
-     "rule; another refusal takes its place; nothing lets it stand. Failures of rules do not come here, nor does what "
-     "the core or the upstream refuses."),
+     "A rule refused (mail is None outside of a transaction; verdict.rule and verdict.hook say which, and where). accept() "
+     "overrules it, and the chain goes on behind that rule; another refusal takes its place; nothing lets it stand. Failures "
+     "of rules do not come here, nor does what the core or the upstream refuses."),
     ("on_command", "client verb argument", ANY, BEFORE, "session",
      "A command came, before anything is made of it."),
     ("on_reset", "mail", NONE, AFTER, "transaction",

@@ -108,3 +108,24 @@ class TestOverASocket:
         until(lambda: here.sessions)
         FakeClient.greeted(here.port, source="127.0.0.2").send("QUIT")
         assert waiting.quiet(0.01)
+
+    def test_a_rule_in_lua_can_do_the_same(self, front: Fronted) -> None:
+        rule = """
+            function on_connect(client)
+              sleep("200ms")
+              if client.spoke_early then return deny("too soon", {code = "554 5.5.1"}) end
+            end
+            function on_deny(client, mail, verdict)
+              log.info(verdict.rule .. " at " .. verdict.hook)
+            end
+            function on_command(client, verb)
+              if client.errors > 1 then return close("enough") end
+            end
+        """
+        here = front(rules={"10-early.lua": rule})
+        client = FakeClient(here.port)
+        client.raw(b"EHLO client.example\r\n")
+        assert client.reply() == "554 5.5.1 too soon"
+        assert [record["text"] for record in here.logged("rule")] == ["10-early at on_connect"]
+        polite = here.client()
+        assert [polite.send(line).code for line in ("NONSENSE", "NONSENSE", "NOOP")] == [500, 500, 421]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from smtpproxy.scripting import bundled
 from smtpproxy.scripting.doors.cache import Kept
@@ -335,3 +337,49 @@ class TestOverASocket:
         assert here.send(client).code == 250
         here.left(client)
         assert (here.store.trips, len(here.store)) == (0, 0)
+
+
+STEPS = st.sampled_from(["send", "send", "declared", "lied", "refused", "unknown", "reset", "ehlo", "data", "leave"])
+
+
+@given(sessions=st.lists(st.lists(STEPS, max_size=6), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_in_the_end_what_was_taken_is_what_counts(front: Fronted, sessions: list[list[str]]) -> None:
+    """Whatever clients do, at the same time, and wherever they hang up."""
+    limits = {f"client_{what}": ["1000000/1h"] for what in ("messages", "recipients", "bytes")}
+    here = Service(front, **limits, sender_bytes=["1GB/1h"], client_concurrent=100)
+    here.out.on("finish", *[Answer(550, "5.6.0", "No")] * 100, argument="refused@client.example")
+    here.out.on("recipient", *[Answer(550, "5.1.1", "No such user")] * 100, argument="unknown@example.com")
+    clients = [here.front.client() for _ in sessions]
+    for step in range(6):
+        for client, steps in zip(clients, sessions, strict=True):
+            if step < len(steps):
+                perform(here, client, steps[step])
+    for client in clients:
+        client.close()
+    until(lambda: not here.front.sessions)
+    taken = here.out.delivered
+    assert here.count("client_messages") == len(taken)
+    assert here.count("client_recipients") == sum(len(letter.recipients) for letter in taken)
+    assert here.count("client_bytes") == here.count("sender_bytes", who="a@client.example") == 1000 * len(taken)
+    assert here.store.members("rule/limits/client_concurrent 127.0.0.1/32") == ()
+
+
+def perform(here: Service, client: FakeClient, step: str) -> None:
+    """One thing that a client does; hung up, it does nothing any more."""
+    sizes = {"declared": " SIZE=1000", "lied": " SIZE=70000"}
+    if client.socket.fileno() < 0:
+        return
+    if step == "leave":
+        client.send(ENVELOPE[0])
+        client.close()
+    elif step in ("reset", "ehlo"):
+        for line in (*ENVELOPE, "RSET" if step == "reset" else "EHLO client.example"):
+            client.send(line)
+    elif step == "data":
+        client.pipeline([*ENVELOPE, "DATA"])
+        client.raw(MESSAGE[:500])
+        client.close()
+    else:
+        sender = "refused@client.example" if step == "refused" else "a@client.example"
+        here.send(client, "b", "unknown" if step == "unknown" else "c", sender=sender, size=sizes.get(step, ""))

@@ -422,9 +422,9 @@ on_message = nil
 ---Last before the hand-off: choose mail.via.
 ---@type fun(mail: Mail): Verdict?
 on_route = nil
----A rule refused (mail is None outside of a transaction). accept() overrules it, and the chain goes on behind that
----rule; another refusal takes its place; nothing lets it stand. Failures of rules do not come here, nor does what the
----core or the upstream refuses.
+---A rule refused (mail is None outside of a transaction; verdict.rule and verdict.hook say which, and where). accept()
+---overrules it, and the chain goes on behind that rule; another refusal takes its place; nothing lets it stand.
+---Failures of rules do not come here, nor does what the core or the upstream refuses.
 ---@type fun(client: Client, mail: Mail, verdict: Verdict): Verdict?
 on_deny = nil
 ---A command came, before anything is made of it.

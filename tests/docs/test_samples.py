@@ -107,7 +107,7 @@ def ask(rule: Path, hook: str, **facts: Any) -> Outcome:
 
 
 def test_every_sample_is_of_a_known_kind() -> None:
-    assert {sample.language for sample in ALL} <= {"python", "lua", "toml", "sh", "text", "cf", "ini"}
+    assert {sample.language for sample in ALL} <= {"python", "lua", "toml", "sh", "text", "cf", "ini", "eml"}
     code = [sample for sample in ALL if sample.language in ("python", "lua")]
     assert [sample for sample in code if not sample.file] == [], "the first line of a sample names its file"
     assert len(code) == len(RULES) + len(TESTS)
@@ -135,7 +135,8 @@ def test_every_hook_of_a_sample_runs(sample: Sample, tmp_path: Path) -> None:
     assert {hook: run(rule, hook, recipients=["4711@example.com"])[1] for hook in asked} == {hook: [] for hook in asked}
 
 
-@pytest.mark.parametrize("page", sorted({sample.page for sample in TESTS}))
+# what the guide shows has a test that fails, and is followed by test_first_rule.py
+@pytest.mark.parametrize("page", sorted({sample.page for sample in TESTS} - {"docs/first-rule.md"}))
 def test_the_tests_of_rules_that_a_page_shows_pass(page: str, tmp_path: Path) -> None:
     write(page, tmp_path)
     command = [sys.executable, "-m", "smtpproxy", "test", "-v", "scripts"]

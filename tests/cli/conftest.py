@@ -42,13 +42,13 @@ class Started:
 
     def says(self, text: str) -> str:
         """Wait until it has printed this; all that it has printed."""
-        until(lambda: text in self.printed, 10.0, f"{text!r} in:\n{self.printed}")
+        until(lambda: text in self.printed, 20.0, f"{text!r} in:\n{self.printed}")
         return self.printed
 
     @property
     def port(self) -> int:
         """Where it listens, as soon as it does."""
-        return int(until(lambda: LISTENING.search(self.printed), 10.0, self.printed)[1])  # type: ignore[index]
+        return int(until(lambda: LISTENING.search(self.printed), 20.0, self.printed)[1])  # type: ignore[index]
 
     def send(self, *options: str) -> subprocess.CompletedProcess[str]:
         """A message to it, by `smtpproxy send`."""
@@ -65,7 +65,7 @@ class Started:
         """Send a signal and wait; the exit status."""
         if self.process.poll() is None:
             os.kill(self.process.pid, number)
-        return self.process.wait(10)
+        return self.process.wait(20)
 
 
 @pytest.fixture

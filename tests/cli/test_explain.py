@@ -68,7 +68,7 @@ def explain(server: RunningServer, *arguments: str, status: int = 0) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         return done if done.returncode == status else None
 
-    done = until(told, 10.0, " ".join(arguments))
+    done = until(told, 20.0, " ".join(arguments))
     return done.stdout if status == 0 else done.stderr  # type: ignore[union-attr]
 
 

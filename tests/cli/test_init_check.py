@@ -22,7 +22,10 @@ def instance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     return folder
 
 
-def test_init_writes_an_instance_that_passes_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_writes_an_instance_that_passes_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["smtpproxy", "init"])
     folder = tmp_path / "new" / "mail"
     assert main(["init", str(folder)]) == 0
     told = capsys.readouterr().out

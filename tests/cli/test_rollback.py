@@ -67,7 +67,7 @@ def live(server: RunningServer, count: int = 1) -> list[str]:
         found = re.findall(r"event=rule_live .*version=(\w+)", server.log)
         return found if len(found) >= count else []
 
-    return until(logged, 5.0, "the version to be live")
+    return until(logged, what="the version to be live")
 
 
 def save(server: RunningServer, word: str) -> str:

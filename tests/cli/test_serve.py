@@ -48,7 +48,7 @@ def test_serve_says_what_is_wrong_with_the_configuration(tmp_path: Path, run: Ca
     main(["init", str(tmp_path / "mail")])
     edit(tmp_path / "mail" / "listeners.toml", ('handoff = "inbound"', 'handoff = "inbond"'))
     serving = run("serve", str(tmp_path / "mail"))
-    assert serving.process.wait(10) == 1
+    assert serving.process.wait(20) == 1
     assert 'there is no [handoff.inbond]; did you mean "inbound"?' in serving.printed
 
 
@@ -95,4 +95,4 @@ def test_sink_ends_with_its_input_where_it_was_told_to(run: Callable[..., Any]) 
     sink = run("sink", "--keep", "kept", "--until-eof")
     assert sink.port
     sink.process.stdin.close()
-    assert sink.process.wait(10) == 0
+    assert sink.process.wait(20) == 0

@@ -114,7 +114,7 @@ def test_the_shipped_rules_are_copied_where_there_are_none(run: Callable[..., An
 
 def test_a_folder_of_rules_that_is_not_there(run: Callable[..., Any]) -> None:
     started = run("try", "--port", "0", "--scripts", "none")
-    assert started.process.wait(10) == 1
+    assert started.process.wait(20) == 1
     assert started.printed == "smtpproxy try: there is no folder none\n"
 
 

@@ -226,7 +226,7 @@ def test_a_server_that_answers_others_meanwhile_has_not_failed(upstream: FakeUps
     assert server.open()
     hold.release()
     with pytest.raises(UpstreamLost):
-        stuck.get(timeout=5)
+        stuck.get(timeout=15)
     assert not server.failed
     assert pool.take()[0] is server
 
@@ -267,7 +267,7 @@ def test_no_more_connections_than_allowed_and_the_next_waits(upstream: FakeUpstr
     assert not third.ready()
     assert len(upstream.conversations) == 2
     pool.keep(*first)
-    assert third.get(timeout=5)[1] is first[1]
+    assert third.get(timeout=15)[1] is first[1]
 
 
 def test_a_wait_for_a_connection_ends(upstream: FakeUpstream, clock: FixedClock) -> None:

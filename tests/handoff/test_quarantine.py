@@ -170,7 +170,7 @@ def test_killed_between_finish_and_commit(tmp_path: Path, upstream: FakeUpstream
             assert client.send(command).code == 250
         assert client.send("DATA").code == 354
         client.raw(MESSAGE + b".\r\n")
-        hold.reached.wait(5)
+        hold.reached.wait(15)
         assert len(list((jail / HELD).glob("*.eml"))) == 1
         server.kill()
     hold.release()

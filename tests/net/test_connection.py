@@ -123,7 +123,7 @@ def test_a_large_write_waits_for_a_slow_reader(pair: Pair) -> None:
     connection.write(data)
     connection.flush()
     connection.close()
-    assert reader.get(timeout=5) == data
+    assert reader.get(timeout=15) == data
 
 
 def test_a_reader_that_stops_expires(pair: Pair) -> None:
@@ -141,7 +141,7 @@ def test_a_peer_that_leaves_in_the_middle_of_a_write(pair: Pair) -> None:
     until(lambda: len(peer.recv(1, _socket.MSG_PEEK)))
     peer.close()
     with pytest.raises(ConnectionLost):
-        writer.get(timeout=5)
+        writer.get(timeout=15)
 
 
 # -- deadlines ---------------------------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ def both() -> Iterator[tuple[Connection, Connection]]:
 def shake_hands(server: Connection, client: Connection, contexts: Contexts) -> None:
     serving = gevent.spawn(server.start_tls, contexts[0], server_side=True)
     client.start_tls(contexts[1], server_side=False, hostname="mx.example.com")
-    serving.get(timeout=5)
+    serving.get(timeout=15)
 
 
 def test_tls_in_both_directions(both: tuple[Connection, Connection], contexts: Contexts) -> None:

@@ -122,9 +122,9 @@ def test_files_are_live_and_a_broken_line_changes_nothing(
 
     assert (answers("a@bad.example"), answers("b@bad.example")) == (550, 250)
     blocked.write_text("b@bad.example Not you\n# and nobody else\n")
-    until(lambda: "list_live" in server.log, 5.0, "the list is live")
+    until(lambda: "list_live" in server.log, what="the list is live")
     assert (answers("a@bad.example"), answers("b@bad.example")) == (250, 550)
     blocked.write_text("c@bad.example\n@@\n")
-    until(lambda: "list_broken" in server.log, 5.0, "the list is broken")
+    until(lambda: "list_broken" in server.log, what="the list is broken")
     assert "blocked:2: " in server.log
     assert (answers("b@bad.example"), answers("c@bad.example")) == (550, 250)

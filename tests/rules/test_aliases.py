@@ -122,10 +122,10 @@ def test_a_file_of_aliases_is_live(front: Callable[..., Front], tmp_path: Path) 
 
     assert sent() == ["ann@example.com", "bob@example.com"]
     (tmp_path / "aliases").write_text("team@example.com cid@example.com\n")
-    until(lambda: bool(made.logged("list_live")), 5.0, "the file is live")
+    until(lambda: bool(made.logged("list_live")), what="the file is live")
     assert sent() == ["cid@example.com"]
     (tmp_path / "aliases").write_text("team@example.com cid@example.com,\n")
-    until(lambda: bool(made.logged("list_broken")), 5.0, "the file is broken")
+    until(lambda: bool(made.logged("list_broken")), what="the file is broken")
     assert made.logged("list_broken")[0]["error"].startswith("aliases:1: ")
     assert sent() == ["cid@example.com"]
 

@@ -187,7 +187,7 @@ def test_they_are_switched_on_and_off_live(start: Callable[..., RunningServer], 
     server = start(toml)
     assert FakeClient(server.port).reply().code == 554
     (server.folder / "smtpproxy.toml").write_text(toml.replace("127.0.0.0/8", "192.0.2.0/24"))
-    until(lambda: "settings_live" in server.log, 5.0, "settings are live")
+    until(lambda: "settings_live" in server.log, what="settings are live")
     assert FakeClient(server.port).reply().code == 220
 
 

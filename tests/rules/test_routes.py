@@ -139,7 +139,7 @@ def test_beside_a_hand_off_without_upstreams_a_server_hears_nothing_of_the_clien
         assert "RCPT TO:<b@other.example>" in other.commands
         assert not any(line.startswith(("XCLIENT", "XFORWARD")) for line in other.commands)
         table.write_text("example.com  inbound\n")
-        until(lambda: "list_live" in server.log, 5.0, "the routes are live")
+        until(lambda: "list_live" in server.log, what="the routes are live")
         before = len(other.commands)
         assert sent(server, "b@other.example").startswith("250")
         assert len(other.commands) == before

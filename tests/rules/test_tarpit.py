@@ -116,7 +116,7 @@ class TestOverASocket:
     def test_the_answer_comes_late(self, front: Fronted) -> None:
         client: FakeClient = front(tarpit={"step": "150ms", "free": 0}).client()
         client.send("NONSENSE")
-        with gevent.Timeout(5):
+        with gevent.Timeout(15):
             client.raw(b"NOOP\r\n")
             assert client.quiet(0.05)
             assert client.reply().code == 250

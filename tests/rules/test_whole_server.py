@@ -52,7 +52,7 @@ def test_all_workers_count_together(start: Start, upstream: FakeUpstream) -> Non
     server = start(toml(upstream, LIMITS, workers=2))
     assert sorted(send(server) for _ in range(10)) == [250] * 6 + [451] * 4
     over = "limit=client_messages who=127.0.0.1/32 allowed=6 within=3600"
-    until(lambda: server.log.count(over) == 4, 5.0, "the log says which limit")
+    until(lambda: server.log.count(over) == 4, what="the log says which limit")
 
 
 def test_a_restart_forgets_nothing(start: Start, upstream: FakeUpstream) -> None:
@@ -92,17 +92,17 @@ def test_all_of_them_together(start: Start, upstream: FakeUpstream) -> None:
     assert [reply.code for reply in replies] == [554, 250, 554]
     assert client.message(MESSAGE).code == 250
     assert replies[0] == "554 5.5.1 Protocol error: you speak before it is your turn"
-    until(lambda: "by=early_talker hook=on_connect" in server.log, 5.0, "the log names the rule")
+    until(lambda: "by=early_talker hook=on_connect" in server.log, what="the log names the rule")
     other = server.client()
     assert FakeClient(server.port).reply().code == 421
     other.close()
     client.close()
-    until(lambda: FakeClient(server.port).reply().code == 220, 5.0, "a place is free again")
+    until(lambda: FakeClient(server.port).reply().code == 220, what="a place is free again")
 
 
 def test_settings_are_live(start: Start, upstream: FakeUpstream) -> None:
     server = start(toml(upstream, LIMITS))
     assert send(server) == 250
     (server.folder / "smtpproxy.toml").write_text(toml(upstream, LIMITS.replace("6/1h", "1/1h")))
-    until(lambda: "settings_live" in server.log, 5.0, "settings are live")
+    until(lambda: "settings_live" in server.log, what="settings are live")
     assert send(server) == 451

@@ -119,7 +119,7 @@ class TestNeverClean:
         ids=repr,
     )
     def test_other_answers(self, answers: list[bytes | None], words: str) -> None:
-        with FakeClamd(answers=answers) as clamd, pytest.raises(ScanError, match=words), gevent.Timeout(5):
+        with FakeClamd(answers=answers) as clamd, pytest.raises(ScanError, match=words), gevent.Timeout(15):
             scan(b"x", clamd)
 
     def test_ok_before_the_end(self) -> None:
@@ -132,7 +132,7 @@ class TestNeverClean:
 
     def test_a_server_that_takes_no_more(self) -> None:
         left = Event()
-        with FakeClamd(early=1) as clamd, gevent.Timeout(5):
+        with FakeClamd(early=1) as clamd, gevent.Timeout(15):
             clamd._answer = lambda *_: left.wait()  # type: ignore[method-assign]
             with pytest.raises(ScanError, match="too slow"):
                 scan(b"x" * (32 << 20), clamd)

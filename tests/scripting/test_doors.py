@@ -315,7 +315,7 @@ def test_a_slow_server_meets_the_wall_budget(scripts: Any, http: FakeHttp, langu
         scripts.write("a.lua", f"function on_rcpt(mail, rcpt) {call} end")
     scripts.load()
     scripts.rules.budget.start()
-    with gevent.Timeout(5):
+    with gevent.Timeout(15):
         assert scripts.rcpt().startswith("defer 451 4.3.0")
     assert ended.is_set()
     assert "over its wall budget" in scripts.logged("rule_failed")[0]["error"]

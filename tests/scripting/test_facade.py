@@ -155,7 +155,7 @@ class TestTogether:
         assert self.run(scripts, "return deny(str(together()))") == "deny 550 5.7.1 ()"
 
     def test_at_the_same_time(self, scripts: Any) -> None:
-        body = "e = gevent.event.Event(); return deny(str(together(lambda: e.wait(5), lambda: e.set())))"
+        body = "e = gevent.event.Event(); return deny(str(together(lambda: e.wait(15), lambda: e.set())))"
         assert self.run(scripts, body) == "deny 550 5.7.1 (True, None)"
 
     def test_doors_are_those_of_the_call(self, scripts: Any) -> None:
@@ -165,7 +165,7 @@ class TestTogether:
 
     def test_the_first_error_ends_the_others_and_shows_the_authors_line(self, scripts: Any) -> None:
         body = "together(lambda: gevent.event.Event().wait(), lambda: 1/0)"
-        with gevent.Timeout(5):
+        with gevent.Timeout(15):
             assert self.run(scripts, body).startswith("defer 451 4.3.0")
         assert scripts.logged("rule_failed")[0]["at"] == "a.py:4"
 
@@ -190,9 +190,9 @@ class TestTogether:
             "    together(wait)"
         )
         asking = gevent.spawn(scripts.rcpt, (begun, ended))
-        assert begun.wait(5)
+        assert begun.wait(15)
         asking.kill()
-        assert ended.wait(5)
+        assert ended.wait(15)
 
 
 class TestLog:

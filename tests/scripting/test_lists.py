@@ -116,7 +116,7 @@ class Files:
         return [fields for name, fields in self.records if name == event]
 
     def wait_for(self, event: str) -> dict[str, Any]:
-        until(lambda: bool(self.logged(event)), 5.0, event)
+        until(lambda: bool(self.logged(event)), what=event)
         return self.logged(event)[0]
 
 

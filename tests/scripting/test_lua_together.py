@@ -38,7 +38,7 @@ def test_nothing_is_nil() -> None:
 def test_at_the_same_time() -> None:
     met = Event()
     body = "return deny(tostring(together(function() return wait() end, function() meet() end)))"
-    assert run(body, wait=lambda: met.wait(5), meet=met.set) == "true"
+    assert run(body, wait=lambda: met.wait(15), meet=met.set) == "true"
 
 
 def test_several_questions_of_each() -> None:
@@ -104,7 +104,7 @@ class TestErrors:
 
         body = "pcall(together, function() wait() end, function() nap() error('bad') end) return deny('x')"
         assert run(body, wait=wait, nap=lambda: gevent.sleep(0)) == "x"
-        assert ended.wait(5)
+        assert ended.wait(15)
 
     def test_a_killed_call_leaves_nobody_behind(self) -> None:
         ended = Event()
@@ -119,7 +119,7 @@ class TestErrors:
         asking = gevent.spawn(rule.hooks["on_load"])
         gevent.idle()
         asking.kill()
-        assert ended.wait(5)
+        assert ended.wait(15)
 
     def test_a_function_must_not_yield(self) -> None:
         with pytest.raises(LuaError, match="yielded"):

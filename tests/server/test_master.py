@@ -116,7 +116,7 @@ def test_a_stop_of_the_whole_group_is_a_stop(start: Start) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
     assert client.reply().startswith("421 4.3.2")
-    assert server.process.wait(5) == 0
+    assert server.process.wait(15) == 0
     assert "event=worker_died" not in server.log
 
 
@@ -160,7 +160,7 @@ def test_a_reload_under_load_refuses_nobody(start: Start) -> None:
             server.signal(signal.SIGHUP)
             until(lambda count=count: server.log.count("event=reloaded") == count)  # type: ignore[misc]
     assert not wrong
-    until(lambda: len(server.workers) == 2, 5.0, "the old workers to end")
+    until(lambda: len(server.workers) == 2, what="the old workers to end")
 
 
 def test_an_upgrade_under_load_refuses_nobody(start: Start) -> None:
@@ -188,7 +188,7 @@ def test_an_upgrade_that_cannot_start_changes_nothing(start: Start) -> None:
     (server.folder / "smtpproxy.toml").write_text(toml())
     server.signal(signal.SIGUSR2)
     until(lambda: "event=upgraded" in server.log)
-    assert server.process.wait(5) == 0
+    assert server.process.wait(15) == 0
     successor = int(re.findall(r"event=upgraded pid=(\d+)", server.log)[0])
     deliver(server.port)
     os.kill(successor, signal.SIGTERM)

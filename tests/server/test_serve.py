@@ -40,7 +40,7 @@ def takes(client: FakeClient, domain: str) -> bool:
 
 
 def logged(server: RunningServer, words: str) -> None:
-    until(lambda: words in server.log, 5.0, words)
+    until(lambda: words in server.log, what=words)
 
 
 # -- reload --------------------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_a_stop_finishes_the_message_and_begins_nothing_new(start: Start, upstre
     assert busy.data(b"second half\r\n.\r\n").code == 250
     assert busy.send(ENVELOPE[0]).startswith("421 4.3.2")
     assert busy.closed()
-    assert server.process.wait(5) == 0
+    assert server.process.wait(15) == 0
     assert upstream.messages[0].content.endswith(b"first half\r\nsecond half\r\n")
 
 
@@ -162,7 +162,7 @@ def test_a_stop_waits_for_the_upstreams_answer(start: Start, upstream: FakeUpstr
     logged(server, "listening")
     hold.release()
     assert [client.reply().code, client.reply().code] == [250, 221]
-    assert server.process.wait(5) == 0
+    assert server.process.wait(15) == 0
 
 
 def test_a_drain_has_an_end(start: Start) -> None:
@@ -171,7 +171,7 @@ def test_a_drain_has_an_end(start: Start) -> None:
     for line in ENVELOPE:
         client.send(line)
     server.signal(signal.SIGTERM)
-    assert server.process.wait(5) == 0
+    assert server.process.wait(15) == 0
 
 
 # -- caps ----------------------------------------------------------------------------------------------------------------

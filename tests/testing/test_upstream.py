@@ -76,10 +76,10 @@ def test_holding_until_released(upstream: FakeUpstream) -> None:
     upstream.on("NOOP", hold)
     with FakeClient.greeted(upstream.port) as client:
         answer = gevent.spawn(client.send, "NOOP")
-        assert hold.reached.wait(5)
+        assert hold.reached.wait(15)
         assert not answer.ready()
         hold.release()
-        assert answer.get(timeout=5) == "250 2.0.0 At last"
+        assert answer.get(timeout=15) == "250 2.0.0 At last"
 
 
 def test_xclient_begins_again() -> None:

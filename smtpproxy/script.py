@@ -21,6 +21,7 @@ from smtpproxy.net.http import HttpError
 from smtpproxy.scripting.doors.base import NoCall
 from smtpproxy.scripting.doors.cache import Cache
 from smtpproxy.scripting.doors.clamav import Clamav
+from smtpproxy.scripting.doors.clock import Clock
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
@@ -38,7 +39,7 @@ from smtpproxy.wire.reply import Reply
 __all__ = [
     "Client", "Delivery", "Duration", "HttpError", "ListError", "Login", "Mail", "Notes", "Part", "Rate", "Recipient",
     "Reply", "Results", "ScanError", "Secret", "Sender", "Size", "StoreError", "Verdict", "accept", "cache", "clamav",
-    "close", "defer", "deny", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep", "store",
+    "clock", "close", "defer", "deny", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep", "store",
     "together",
 ]  # fmt: skip
 
@@ -46,6 +47,7 @@ F = TypeVar("F", bound=Callable[[], Any])
 
 cache = Cache()
 clamav = Clamav()
+clock = Clock()
 dns = Dns()
 http = Http()
 json = Json()

@@ -7,14 +7,14 @@ reached, the last list that came counts; mail never waits for it longer than two
     url = "https://lists.example.com/blocked.json"
 """
 
-from smtpproxy.script import HttpError, cache, deny, http, log, settings
+from smtpproxy.script import Duration, HttpError, cache, deny, http, log, settings
 
 on_error = "continue"
 
 
 class Settings:
     url: str = "https://lists.example.com/blocked.json"
-    refresh: str = "5m"
+    refresh: Duration = "5m"
 
 
 def on_mail(mail, sender):

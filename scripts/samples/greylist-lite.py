@@ -10,13 +10,13 @@ does not forget it. Clients of one network (/24, /64) count as one: large sender
 
 from ipaddress import ip_network
 
-from smtpproxy.script import defer, settings, store
+from smtpproxy.script import Duration, defer, settings, store
 
 
 class Settings:
-    wait: str = "5m"
-    window: str = "1d"
-    known: str = "35d"
+    wait: Duration = "5m"
+    window: Duration = "1d"
+    known: Duration = "35d"
 
 
 def on_rcpt(mail, rcpt):

@@ -8,12 +8,12 @@ limit is deferred, so that a mail program sends it later and a stolen password s
     within = "1d"
 """
 
-from smtpproxy.script import defer, log, settings, store
+from smtpproxy.script import Duration, defer, log, settings, store
 
 
 class Settings:
     recipients: int = 200
-    within: str = "1h"
+    within: Duration = "1h"
 
 
 def on_rcpt(mail, rcpt):

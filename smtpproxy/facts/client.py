@@ -22,7 +22,9 @@ class ListenerFacts(Fact):
         self.name = name
         """Of the table [listener.NAME]."""
         self.address = address
+        """Where it came in: of the socket."""
         self.port = port
+        """Of the socket."""
         self.hostname = hostname
         """What we call ourselves here."""
         self.protocol = protocol
@@ -62,10 +64,12 @@ class Client(Noted):
     address: str
     """The effective one: what XCLIENT or PROXY said, else that of the socket."""
     port: int
+    """The effective one, 0 when it is not known."""
     connected_address: str
     """Of the socket."""
     connected_port: int
     listener: ListenerFacts
+    """Where it came in."""
     helo: str
     """Its name in HELO, EHLO or LHLO; empty before."""
     esmtp: bool
@@ -73,6 +77,7 @@ class Client(Noted):
     login: str | None
     """The name it logged in with."""
     tls: object | None
+    """None: the connection is not encrypted."""
     relay: bool
     """It may relay: a rule may set this."""
     trusted: bool

@@ -35,6 +35,7 @@ class Content(Noted):
     __slots__ = ("_body", "_complete", "_header", "_parts", "id", "ledger")
 
     id: str
+    """Of the mail: in the log, in our refusals and in its Received field."""
     ledger: Ledger | None
     """The edits; None before the header is in."""
     _complete: bool

@@ -19,7 +19,9 @@ class Delivery(Fact):
     id: str
     """Of the mail."""
     sender: Sender
+    """Of the envelope."""
     recipients: Sequence[Recipient]
+    """Those that this attempt is about."""
     host: str
     """The server that answered, by name; empty while none has."""
     reply: Reply | None

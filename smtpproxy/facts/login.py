@@ -12,6 +12,7 @@ class Login(Fact):
     _noun = "login"
 
     name: str
+    """Who it wants to be."""
     password: str
     """As the client sent it: a password, a token, a key."""
     mechanism: str

@@ -39,6 +39,7 @@ class Mail(Content):
     _noun = "mail"
 
     client: Client
+    """Who sends it to us."""
     recipients: list[Recipient]
     """Those that were accepted.  Rules change it by ``add_recipient`` and ``remove_recipient``."""
     params: Mapping[str, str | None]

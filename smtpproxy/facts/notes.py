@@ -85,8 +85,11 @@ class Result(Fact):
     __slots__ = ("keys", "name", "value")
     _noun = "result"
     name: str
+    """Of the check."""
     value: str
+    """pass, fail, skip, error, or a word of its own."""
     keys: dict[str, Any]
+    """What it said besides."""
 
     def __init__(self, name: str, value: str, keys: dict[str, Any]) -> None:
         put(self, "name", name)
@@ -108,7 +111,10 @@ class Results(Fact):
         self._size = 0
 
     def add(self, name: str, value: str = "pass", **keys: Any) -> None:
-        """Raises TypeError for what is not plain, ValueError when the results would grow above 64 KB."""
+        """Say what a check has found, in a word, and what else by names of your own.
+
+        Raises TypeError for what is not plain, ValueError when the results would grow above 64 KB.
+        """
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError("a result has a name and a word for its value")
         copies, size = plain(keys)

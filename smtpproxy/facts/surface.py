@@ -5,9 +5,11 @@ The bridge to Lua knows nothing else; the manual's list of objects is made from 
 
 from __future__ import annotations
 
+import ast
 import inspect
+import textwrap
 from collections.abc import Mapping
-from types import MemberDescriptorType
+from itertools import pairwise
 
 from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client, ListenerFacts
@@ -86,6 +88,29 @@ def names(kind: type) -> frozenset[str]:
 
 
 def help_text(kind: type, name: str) -> str:
-    """What the manual says of a name, in one line; empty for attributes that only a constructor sets."""
-    text = inspect.getdoc(getattr(kind, name)) or ""
-    return " ".join(text.split()) if not isinstance(getattr(kind, name), MemberDescriptorType) else ""
+    """What its author wrote of a name, in one line: a docstring, or the text below an attribute."""
+    member = inspect.getattr_static(kind, name, None)
+    member = getattr(member, "func", member)
+    if isinstance(member, property) or callable(member):
+        return " ".join((inspect.getdoc(member) or "").split())
+    return next((found[name] for base in kind.__mro__[:-1] if name in (found := _attribute_texts(base))), "")
+
+
+def _attribute_texts(kind: type) -> dict[str, str]:
+    """The texts below the attributes of a class, those that its constructor sets among them."""
+    found: dict[str, str] = {}
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(kind)))):
+        body = getattr(node, "body", None)
+        for statement, below in pairwise(body if isinstance(body, list) else []):
+            name, text = _assigned(statement), below.value if isinstance(below, ast.Expr) else None
+            if name and isinstance(text, ast.Constant) and isinstance(text.value, str):
+                found[name] = " ".join(text.value.split())
+    return found
+
+
+def _assigned(statement: ast.stmt) -> str:
+    """`port` of `port: int` and of `self.port = port`."""
+    target: ast.expr | None = statement.target if isinstance(statement, ast.AnnAssign) else None
+    if isinstance(statement, ast.Assign):
+        (target, *_) = statement.targets
+    return target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""

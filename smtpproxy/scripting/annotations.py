@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from smtpproxy.facts.notes import Notes
-from smtpproxy.facts.surface import SURFACE
+from smtpproxy.facts.surface import SURFACE, help_text
 from smtpproxy.scripting.hooks import HOOKS, Hook
 from smtpproxy.scripting.lua_objects import OURS, Names
 from smtpproxy.scripting.lua_rules import ANSWERS, DOORS, doors
@@ -116,9 +116,9 @@ def _classes() -> Iterator[str]:
         if hasattr(kind, "__getitem__"):
             yield f"---@field [string] {'any' if kind is Notes else 'string?'}"
         for field in sorted(names.get("read", ())):
-            yield f"---@field {field} {_field(kind, field)}"
+            yield f"---@field {field} {_field(kind, field)} {help_text(kind, field)}".rstrip()
         for method in sorted(names.get("call", ())):
-            yield f"---@field {method} {_function(getattr(kind, method), f'self: {name}')}"
+            yield f"---@field {method} {_function(getattr(kind, method), f'self: {name}')} {help_text(kind, method)}".rstrip()
         yield ""
 
 
@@ -166,15 +166,20 @@ def _function(function: Callable[..., Any], first: str = "", optional: str = "")
 
 
 def _field(kind: type, name: str) -> str:
+    return _type(annotation(kind, name))
+
+
+def annotation(kind: type, name: str) -> Any:
+    """The type of what is read, as it is declared."""
     member = inspect.getattr_static(kind, name, None)
     getter = getattr(member, "fget", None) or getattr(member, "func", None)
     if getter is not None:
-        return _type(inspect.signature(getter).return_annotation)
+        return inspect.signature(getter).return_annotation
     for base in kind.__mro__:
         if name in (declared := inspect.get_annotations(base)):
-            return _type(declared[name])
+            return declared[name]
     parameter = inspect.signature(kind).parameters.get(name)
-    return _type(parameter.annotation) if parameter else "any"
+    return parameter.annotation if parameter else "object"
 
 
 def _type(annotation: Any) -> str:
@@ -206,6 +211,11 @@ def _generic(name: str, inner: list[str]) -> str:
     if name in ("dict", "Mapping"):
         return f"table<{inner[0]}, {inner[1]}>"
     return f"fun(): {inner[0]}?" if name == "Iterator" else "any"
+
+
+def class_name(kind: type) -> str:
+    """What the manual calls the objects of a class."""
+    return _class(kind.__name__)
 
 
 def _class(name: str) -> str:

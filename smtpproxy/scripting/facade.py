@@ -24,6 +24,7 @@ from smtpproxy.net.http import HttpError
 from smtpproxy.scripting.doors.base import rule_name, running_call
 from smtpproxy.scripting.doors.cache import Cache
 from smtpproxy.scripting.doors.clamav import Clamav
+from smtpproxy.scripting.doors.clock import Clock
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
@@ -146,7 +147,7 @@ class Facade(ModuleType):
             "settings": settings, "together": together, "every": every, "notes": notes,
             "cache": Cache(), "clamav": Clamav(), "dns": Dns(), "http": Http(), "json": Json(), "lists": Lists(), "log": Log(),
             "store": Store(), "HttpError": HttpError, "ListError": ListError, "ScanError": ScanError, "StoreError": StoreError,
-            "sleep": sleep, **TYPES,
+            "clock": Clock(), "sleep": sleep, **TYPES,
         }  # fmt: skip
         self.__all__ = tuple(self.names)
         vars(self).update(self.names)

@@ -9,6 +9,7 @@ from smtpproxy.facts.surface import SURFACE
 from smtpproxy.net.http import Response
 from smtpproxy.scripting.doors.cache import Cache
 from smtpproxy.scripting.doors.clamav import Clamav
+from smtpproxy.scripting.doors.clock import Clock
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
@@ -31,6 +32,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "store": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release", "take"),
     "store.shared": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release", "take"),
     "clamav": ("scan", "ping", "version"),
+    "clock": ("now", "date"),
     "http": ("get", "post_json"),
     "json": ("encode", "decode"),
     "lists": ("networks", "domains", "addresses"),
@@ -54,7 +56,8 @@ def doors() -> Mapping[str, Any]:
     cache, store = Cache(), Store()
     return {
         "dns": Dns(), "log": Log(), "cache": cache, "cache.shared": cache.shared, "store": store,
-        "store.shared": store.shared, "clamav": Clamav(), "http": Http(), "json": Json(), "lists": Lists(),
+        "store.shared": store.shared, "clamav": Clamav(), "clock": Clock(), "http": Http(), "json": Json(),
+        "lists": Lists(),
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def doors(config: Config, resolver: Resolver, log: LogLine) -> dict[str, Any]:
         "dns": resolver,
         "log": log,
         "cache": Kept(),
+        "clock": time.time,
         "sleep": gevent.sleep,
         "lists": ListFiles(config.folder, log, config.handoff),
         "store": store(config),

@@ -9,7 +9,6 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from smtpproxy.facts.delivery import Delivery
 from smtpproxy.facts.login import Login
-from smtpproxy.facts.mail import Mail
 from smtpproxy.message.rendering import with_crlf
 from smtpproxy.scripting.facade import Timer
 from smtpproxy.scripting.hooks import HOOKS
@@ -160,6 +159,9 @@ class RuleUnderTest:
     def auth(self, name: str, password: str = "", /, **facts: Unpack[Facts]) -> Run:
         return self.hook("on_auth", Login(name, password), **facts)
 
+    def capabilities(self, **facts: Unpack[Facts]) -> Run:
+        return self.hook("on_capabilities", **facts)
+
     def mail(self, **facts: Unpack[Facts]) -> Run:
         return self.hook("on_mail", **facts)
 
@@ -201,7 +203,7 @@ class RuleUnderTest:
         rules = self._rules()
         content = octets(facts.get("message", MESSAGE))
         made = fabricate(self.dns, hook, _client(facts), *_envelope(facts), content)
-        made["delivery"] = _delivery(made["mail"], facts)
+        _attempt(made["delivery"], facts)
         given = iter(more)
         arguments = [made[name] if name in made else next(given) for name in HOOKS[hook].arguments]
         call = Call(trace=Trace("test"), doors=self._world.doors.by_name, client=made["client"], mail=made["mail"])
@@ -263,16 +265,11 @@ def _envelope(facts: Facts) -> tuple[str, Sequence[str]]:
     return facts.get("sender", "sender@client.example"), [to] if isinstance(to, str) else to
 
 
-def _delivery(mail: Mail, facts: Facts) -> Delivery:
+def _attempt(delivery: Delivery, facts: Facts) -> None:
     answer = facts.get("answer", "250 2.0.0 Ok")
-    return Delivery(
-        mail.id,
-        mail.sender,
-        mail.recipients,
-        host=facts.get("host", "mx.example.org"),
-        reply=ReplyParser().feed(answer.encode()) if answer else None,
-        attempts=facts.get("attempts", 1),
-    )
+    delivery.reply = ReplyParser().feed(answer.encode()) if answer else None
+    delivery.host = facts.get("host", "mx.example.org")
+    delivery.attempts = facts.get("attempts", 1)
 
 
 def octets(content: Content) -> bytes:

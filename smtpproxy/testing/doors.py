@@ -123,5 +123,5 @@ class Doors:
         """As rules are given them."""
         return {
             "dns": self.dns, "http": self.http, "store": self.store, "cache": self.cache, "log": self.log,
-            "clamav": self.clamav, "lists": self.lists, "sleep": self.clock.advance,
+            "clamav": self.clamav, "lists": self.lists, "clock": self.clock, "sleep": self.clock.advance,
         }  # fmt: skip

@@ -73,7 +73,7 @@ class Front:
         self._resolver = resolver or Zone({})
         self._doors: dict[str, Any] = {
             "dns": self._resolver, "log": self._log, "store": MemoryStore(), "cache": Kept(), "http": FakeHttp(http or {}),
-            "sleep": gevent.sleep, "lists": ListFiles(folder or Path(), self._log), **(doors or {}),
+            "clock": time.time, "sleep": gevent.sleep, "lists": ListFiles(folder or Path(), self._log), **(doors or {}),
         }  # fmt: skip
         self._rules = self._load(folder, rules or {}, settings or {})
         limits = limits or Limits()

@@ -12,7 +12,9 @@ import gevent
 from gevent.event import Event
 
 from smtpproxy.dns.resolver import Resolver, reverse_name
+from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client
+from smtpproxy.facts.delivery import Delivery
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import bytes_body
@@ -28,6 +30,7 @@ from smtpproxy.scripting.loader import Rules
 from smtpproxy.scripting.runner import Call, decide
 from smtpproxy.scripting.trace import Trace
 from smtpproxy.scripting.verdict import Verdict
+from smtpproxy.session.offer import own_extensions
 from smtpproxy.stores.base import Store
 from smtpproxy.testing.doors import Doors
 from smtpproxy.testing.rehearsal import LISTENER
@@ -37,6 +40,8 @@ from smtpproxy.wire.address import Address, parse_address
 __tracebackhide__ = True  # a failed test shows its own lines
 
 QUARANTINE: Mapping[str, str] = {"quarantine": "quarantine"}
+SIZE = 50 << 20
+"""Octets of a message that EHLO offers to take."""
 STUCK = "a server hangs up on the client with 421"
 
 
@@ -193,7 +198,10 @@ def fabricate(
     moment = hook.partition("_")[2]
     if moment in ("header", "message", "route", "reset", "deny", "refused"):
         mail.arrived(_ledger(message), complete=moment != "header")
-    return {"client": peer, "mail": mail, "sender": mail.sender, "rcpt": parties[-1] if parties else None}
+    return {
+        "client": peer, "mail": mail, "sender": mail.sender, "rcpt": parties[-1] if parties else None,
+        "offer": Capabilities(own_extensions(SIZE)), "delivery": Delivery(mail.id, mail.sender, mail.recipients),
+    }  # fmt: skip
 
 
 def _client(resolver: Resolver, attributes: Mapping[str, Any]) -> Client:

@@ -41,6 +41,8 @@ class Run:
         """Of a single hook."""
         self.replies: dict[str, str] = {}
         """By recipient, of a whole mail."""
+        self.offer: Mapping[str, str] = {}
+        """What EHLO would offer, of on_capabilities."""
         self.delivered: dict[str, Letter] = {}
         """What each hand-off was given, by its name; of a whole mail."""
         self.copies: list[Letter] = []
@@ -88,6 +90,7 @@ def of_hook(hook: str, verdict: Verdict | None, facts: Mapping[str, Any], trace:
     reply = str(verdict.reply()) if verdict is not None and verdict.refusal else ""
     run = Run(hook, reply, client=facts["client"], mail=mail, trace=trace, records=records, original=message)
     run.verdict = verdict
+    run.offer = dict(facts["offer"])
     if mail.ledger is not None:
         run.message = b"".join(mail.ledger.view().content())
     return run

@@ -53,18 +53,16 @@ class AddressError(ValueError):
 
 
 class Address:
-    """A mailbox, the null path, or the bare <postmaster>. Equal and hashed by local part and domain.
-
-    local_part: without quoting and escapes. domain: lower case; "[192.0.2.1]" or "[IPv6:2001:db8::1]" (shortest form)
-    for an address literal; "" for the null path and the bare postmaster. path: what stands between < and > on the
-    wire, as the peer wrote it, without a source route.
-    """
+    """A mailbox, the null path, or the bare <postmaster>. Equal and hashed by local part and domain."""
 
     __slots__ = ("domain", "local_part", "path")
 
     local_part: str
+    """Without quoting and escapes."""
     domain: str
+    """In lower case; "[192.0.2.1]" or "[IPv6:2001:db8::1]" (shortest form) for a literal, "" where there is none."""
     path: str
+    """What stands between < and > on the wire, as the peer wrote it, without a source route."""
 
     def __init__(self, local_part: str, domain: str, path: str) -> None:
         self.local_part = local_part

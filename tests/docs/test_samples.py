@@ -22,6 +22,7 @@ from smtpproxy.dns.zone import Zone
 from smtpproxy.scripting.hooks import HOOKS
 from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
+from smtpproxy.scripting.verdict import deny
 from smtpproxy.testing.rules import Outcome, run_rule
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +96,7 @@ def mistakes(text: str, folder: Path) -> tuple[Problem, ...]:
 def run(rule: Path, hook: str, **facts: Any) -> tuple[Outcome, list[dict[str, Any]]]:
     """What became of a hook, and how the rule failed if it did."""
     usual = {"message": MESSAGE, "viruses": {}, "zone": ZONE, "http": HTTP, "client": {"address": "192.0.2.7"}}
-    outcome = run_rule(rule, hook, **usual | {"reply": "550 5.1.1 No"} | facts)
+    outcome = run_rule(rule, hook, **usual | {"reply": "550 5.1.1 No", "verdict": deny("No")} | facts)
     return outcome, [fields for event, fields in outcome.logged if event == "rule_failed"]
 
 
@@ -117,11 +118,14 @@ def test_every_sample_is_of_a_known_kind() -> None:
 def test_the_rules_of_a_page_go_live_together_with_its_settings(page: str, tmp_path: Path) -> None:
     write(page, tmp_path)
     settings: dict[str, Any] = {}
+    handoffs: dict[str, str] = {}
     for sample in TOML:
         if sample.page == page:
-            settings |= instance(sample.text, tmp_path).rule
+            config = instance(sample.text, tmp_path)
+            settings |= config.rule
+            handoffs |= {name: handoff.kind for name, handoff in config.handoff.items()}
     doors = {"lists": ListFiles(tmp_path, log=lambda *_, **__: None)}
-    rules = Rules(tmp_path / "scripts", settings, {"mx": ["*"]}, log=lambda *_, **__: None, doors=doors)
+    rules = Rules(tmp_path / "scripts", settings, {"mx": ["*"]}, log=lambda *_, **__: None, doors=doors, handoffs=handoffs)
     assert rules.load().problems == ()
     rules.stop()
 

@@ -7,7 +7,9 @@ import re
 
 import pytest
 
-from smtpproxy.facts.surface import SURFACE, FactMissing, names
+from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.recipient import Recipient
+from smtpproxy.facts.surface import SURFACE, FactMissing, help_text, names
 
 LUA_KEYWORDS = re.compile(
     "and|break|do|else|elseif|end|false|for|function|goto|if|in|local|nil|not|or|repeat|return|then|true|until|while"
@@ -36,3 +38,15 @@ def test_what_is_called_is_callable_and_what_is_read_is_not(kind: type) -> None:
 
 def test_a_missing_fact_is_an_attribute_error() -> None:
     assert issubclass(FactMissing, AttributeError)
+
+
+@pytest.mark.parametrize("kind", SURFACE, ids=lambda kind: kind.__name__)
+def test_every_name_has_words_for_the_manual(kind: type) -> None:
+    assert [name for name in names(kind) if not help_text(kind, name)] == []
+
+
+def test_words_come_from_docstrings_and_from_below_attributes() -> None:
+    assert help_text(Client, "esmtp") == "It said EHLO or LHLO."
+    assert help_text(Client, "name").startswith("The confirmed host name;")
+    assert help_text(ListenerFacts, "hostname") == "What we call ourselves here."
+    assert help_text(Recipient, "domain").startswith("In lower case;")

@@ -29,8 +29,8 @@ def test_every_name_of_every_object_is_there() -> None:
 
 
 def test_types_and_words_are_those_of_the_declaration() -> None:
-    assert "---@field client Client\n" in TEXT
-    assert "---@field add_recipient fun(self: Mail, address: Address|string): Recipient\n" in TEXT
+    assert "---@field client Client Who sends it to us.\n" in TEXT
+    assert "---@field add_recipient fun(self: Mail, address: Address|string): Recipient One more recipient, at the end" in TEXT
     assert "---@field increment fun(key: string, by?: integer|table, expires?: string|number|nil|table): integer Count" in TEXT
     assert "---@type fun(mail: Mail, rcpt: Recipient): Verdict?\non_rcpt = nil\n" in TEXT
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -50,6 +51,24 @@ def answer(scripts: Any, http: FakeHttp) -> Callable[..., str]:
         return str(problems[0]) if problems else scripts.rcpt().removeprefix("deny 550 5.7.1 ")
 
     return asked
+
+
+@pytest.fixture
+def in_berlin() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@LANGUAGES
+def test_what_time_it_is(scripts: Any, answer: Any, language: str, in_berlin: None) -> None:
+    scripts.doors["clock"] = lambda: 1_700_000_000.5
+    assert answer(language, "clock.now()") == "1700000000.5"
+    assert answer(language, "clock.date()") == "2023-11-14"
+    assert answer(language, "clock.date('%H:%M')") == "23:13"
+    assert any("clock.date %H:%M" in line for line in story(scripts.call.trace))
 
 
 @LANGUAGES

@@ -3,33 +3,33 @@
 
 ---Who is at the other end, as far as we know by now.
 ---@class Client
----@field address string
----@field errors integer
----@field esmtp boolean
----@field forwarded table<string, string>
----@field helo string
----@field id string
----@field listener Listener
----@field login string|nil
----@field mails integer
----@field name string|nil
----@field notes Notes
----@field octets integer
----@field port integer
----@field recipients_refused integer
----@field relay boolean
----@field results Results
----@field spoke_early boolean
----@field tls any
----@field trusted boolean
+---@field address string The effective one: what XCLIENT or PROXY said, else that of the socket.
+---@field errors integer Replies of 4xx and 5xx that it was given so far.
+---@field esmtp boolean It said EHLO or LHLO.
+---@field forwarded table<string, string> What XFORWARD said, by attribute.
+---@field helo string Its name in HELO, EHLO or LHLO; empty before.
+---@field id string Of the session.
+---@field listener Listener Where it came in.
+---@field login string|nil The name it logged in with.
+---@field mails integer Messages that were taken from it in this session.
+---@field name string|nil The confirmed host name; None when there is none or it could not be found out. Looked up once.
+---@field notes Notes What rules keep for as long as the session, or the transaction, lasts.
+---@field octets integer Their size together, as they came in.
+---@field port integer The effective one, 0 when it is not known.
+---@field recipients_refused integer Recipients of its that were refused so far, by whomever.
+---@field relay boolean It may relay: a rule may set this.
+---@field results Results What checks found.
+---@field spoke_early boolean It has said something that is not its turn: there is input that nobody has read yet. True at on_connect, on_ehlo and on_data is a client that does not wait for our answer (RFC 5321 4.3.1, RFC 2920 3.1); between MAIL and DATA it may be pipelining.
+---@field tls any None: the connection is not encrypted.
+---@field trusted boolean Its address is one of ours, [relaying] networks.
 
 ---Where the client came in.
 ---@class Listener
----@field address string
----@field hostname string
----@field name string
----@field port integer
----@field protocol string
+---@field address string Where it came in: of the socket.
+---@field hostname string What we call ourselves here.
+---@field name string Of the table [listener.NAME].
+---@field port integer Of the socket.
+---@field protocol string smtp or lmtp.
 
 ---Keywords with the words behind them ("" when there are none): ``offer["SIZE"]``, None for what is not offered.
 ---@class Capabilities
@@ -37,153 +37,153 @@
 
 ---A name and what proves it.  As text it is the name; the proof is for the rule that checks it, and for nobody else.
 ---@class Login
----@field mechanism string
----@field name string
----@field password string
+---@field mechanism string Of SASL (RFC 4422), in upper case: "PLAIN", "LOGIN".
+---@field name string Who it wants to be.
+---@field password string As the client sent it: a password, a token, a key.
 
 ---One mail, from MAIL to the answer after the dot.
 ---@class Mail
----@field attachments Part[]
----@field body Body
----@field body8bit boolean
----@field client Client
----@field copies Copy[]
----@field header Header
----@field html string|nil
----@field id string
----@field mime_defects string[]
----@field notes Notes
----@field original Original
----@field params table<string, string|nil>
----@field parts Part[]
----@field recipients Recipient[]
----@field results Results
----@field sender Sender
----@field size_declared integer|nil
----@field smtputf8 boolean
----@field text string|nil
----@field via string|nil
----@field add_copy fun(self: Mail, where: Address|string)
----@field add_recipient fun(self: Mail, address: Address|string): Recipient
----@field append_text fun(self: Mail, text: string, html?: string|nil, force?: boolean): integer
----@field attach fun(self: Mail, content: string, filename?: string, content_type?: string|nil): Part
----@field copy_for fun(self: Mail, recipients: Address|string|(Address|string)[], name?: string): Copy
----@field keep_trace fun(self: Mail)
----@field raw fun(self: Mail): string
----@field remove_recipient fun(self: Mail, rcpt: Address|string)
----@field seal fun(self: Mail, signer: any)
----@field skip_rule fun(self: Mail, name: string)
+---@field attachments Part[] The parts that are files, those of attached messages too; from on_message on.
+---@field body Body What stands behind the header, as edited; from on_message on.
+---@field body8bit boolean The client announced 8-bit content (RFC 6152).
+---@field client Client Who sends it to us.
+---@field copies Copy[] What ``copy_for`` has made.
+---@field header Header The header as edited; from on_header on.
+---@field html string|nil The HTML that readers see, None when there is none; from on_message on. Raises ValueError above 10 MB.
+---@field id string Of the mail: in the log, in our refusals and in its Received field.
+---@field mime_defects string[] What is wrong with the structure: "boundary" (a multipart without one), "unclosed" (without a last delimiter), "depth", "parts", "header" (more than 100 levels, 10,000 parts, 64 KB: the rest is not taken apart).
+---@field notes Notes What rules keep for as long as the session, or the transaction, lasts.
+---@field original Original The message as it came; from on_message on.
+---@field params table<string, string|nil> ESMTP parameters of MAIL by upper-case name, values as sent.
+---@field parts Part[] All MIME parts as edited, in the order in which they begin; the first is the message itself. From on_message on.
+---@field recipients Recipient[] Those that were accepted. Rules change it by ``add_recipient`` and ``remove_recipient``.
+---@field results Results What checks found.
+---@field sender Sender Who sends; a rule may assign an address, "" for the null sender. Raises AddressError for what is none.
+---@field size_declared integer|nil Octets, as the client announced them (RFC 1870).
+---@field smtputf8 boolean The client asked for internationalised mail (RFC 6531).
+---@field text string|nil The plain text that readers see, None when there is none; from on_message on. Raises ValueError above 10 MB.
+---@field via string|nil The hand-off the mail goes to, or a server ("smtp://10.0.0.1:25"); None: the listener's. A rule may set it.
+---@field add_copy fun(self: Mail, where: Address|string) A copy goes there, too: to an address, or to a hand-off that keeps mail by its name, for all recipients. What a hand-off gets is the mail as it goes to those who have no copy of their own. If one cannot be made, the mail is refused for now. An address that is a recipient already gets no second one.
+---@field add_recipient fun(self: Mail, address: Address|string): Recipient One more recipient, at the end of the list. Raises AddressError for what is no address.
+---@field append_text fun(self: Mail, text: string, html?: string|nil, force?: boolean): integer Add to the text and the HTML that readers see, if they are there; the number of parts that were changed. ``html`` is markup, made of ``text`` unless given; it goes before ``</body>``. Raises ValueError (SignedPart) for a signed message unless forced.
+---@field attach fun(self: Mail, content: string, filename?: string, content_type?: string|nil): Part Add a file at the end, the message becoming a multipart/mixed if it is none; text goes as UTF-8.
+---@field copy_for fun(self: Mail, recipients: Address|string|(Address|string)[], name?: string): Copy What these recipients get instead of the mail: its edits are their own, from those of the mail by now on. Called again for the same recipients, or with its ``name``, it gives the same copy, and further recipients join. Raises ValueError for one that is no recipient of this mail or has another copy.
+---@field keep_trace fun(self: Mail) Keep the trace of this mail for `smtpproxy explain`, whatever becomes of it.
+---@field raw fun(self: Mail): string The edited message in content form, without our Received. Raises ValueError above 10 MB.
+---@field remove_recipient fun(self: Mail, rcpt: Address|string) Take a recipient out; ValueError when it is not in the list.
+---@field seal fun(self: Mail, signer: any) Have the message signed when it goes out, after all edits.
+---@field skip_rule fun(self: Mail, name: string) The rule of that name is not asked about this mail from now on; its observers still look on.
 
 ---What some recipients get instead of the mail: it begins with the edits that the mail has, and goes its own way.
 ---@class Copy
----@field attachments Part[]
----@field body Body
----@field header Header
----@field html string|nil
----@field mime_defects string[]
----@field name string
----@field original Original
----@field parts Part[]
----@field recipients Recipient[]
----@field text string|nil
----@field append_text fun(self: Copy, text: string, html?: string|nil, force?: boolean): integer
----@field attach fun(self: Copy, content: string, filename?: string, content_type?: string|nil): Part
----@field raw fun(self: Copy): string
----@field seal fun(self: Copy, signer: any)
+---@field attachments Part[] The parts that are files, those of attached messages too; from on_message on.
+---@field body Body What stands behind the header, as edited; from on_message on.
+---@field header Header The header as edited; from on_header on.
+---@field html string|nil The HTML that readers see, None when there is none; from on_message on. Raises ValueError above 10 MB.
+---@field mime_defects string[] What is wrong with the structure: "boundary" (a multipart without one), "unclosed" (without a last delimiter), "depth", "parts", "header" (more than 100 levels, 10,000 parts, 64 KB: the rest is not taken apart).
+---@field name string By which rules find it again; "" when they gave it none.
+---@field original Original The message as it came; from on_message on.
+---@field parts Part[] All MIME parts as edited, in the order in which they begin; the first is the message itself. From on_message on.
+---@field recipients Recipient[] Who gets it.
+---@field text string|nil The plain text that readers see, None when there is none; from on_message on. Raises ValueError above 10 MB.
+---@field append_text fun(self: Copy, text: string, html?: string|nil, force?: boolean): integer Add to the text and the HTML that readers see, if they are there; the number of parts that were changed. ``html`` is markup, made of ``text`` unless given; it goes before ``</body>``. Raises ValueError (SignedPart) for a signed message unless forced.
+---@field attach fun(self: Copy, content: string, filename?: string, content_type?: string|nil): Part Add a file at the end, the message becoming a multipart/mixed if it is none; text goes as UTF-8.
+---@field raw fun(self: Copy): string The edited message in content form, without our Received. Raises ValueError above 10 MB.
+---@field seal fun(self: Copy, signer: any) Have the message signed when it goes out, after all edits.
 
 ---The address of MAIL FROM; the null sender is falsy and prints as ''.
 ---@class Sender
----@field domain string
----@field local_part string
----@field notes Notes
----@field params table<string, string|nil>
+---@field domain string In lower case; "[192.0.2.1]" or "[IPv6:2001:db8::1]" (shortest form) for a literal, "" where there is none.
+---@field local_part string Without quoting and escapes.
+---@field notes Notes What rules keep about this address for the rest of the transaction.
+---@field params table<string, string|nil> ESMTP parameters by upper-case name, values as sent.
 
 ---The address of one RCPT TO.
 ---@class Recipient
----@field address string
----@field copy Copy|nil
----@field domain string
----@field local_part string
----@field notes Notes
----@field original Address
----@field params table<string, string|nil>
----@field relay boolean
----@field verdict any
----@field via string|nil
+---@field address string As text; a rule may assign another one: the mail goes there instead. Raises AddressError for what is none.
+---@field copy Copy|nil What it gets instead of the mail, see ``mail.copy_for``; None: the mail.
+---@field domain string In lower case; "[192.0.2.1]" or "[IPv6:2001:db8::1]" (shortest form) for a literal, "" where there is none.
+---@field local_part string Without quoting and escapes.
+---@field notes Notes What rules keep about this address for the rest of the transaction.
+---@field original Address The address as the client gave it, whatever rules made of it.
+---@field params table<string, string|nil> ESMTP parameters by upper-case name, values as sent.
+---@field relay boolean It may be relayed to, wherever it is: a rule may set this.
+---@field verdict any What rules have decided against it; None: nothing. A rule may assign ``deny(...)`` or ``defer(...)``, later than at on_rcpt, too: it is refused then, or with it the mail where there is one answer for all.
+---@field via string|nil The hand-off it goes to, or a server ("smtp://10.0.0.1:25"); None: where the mail goes. A rule may set it.
 
 ---A mailbox, the null path, or the bare <postmaster>. Equal and hashed by local part and domain.
 ---@class Address
----@field domain string
----@field local_part string
+---@field domain string In lower case; "[192.0.2.1]" or "[IPv6:2001:db8::1]" (shortest form) for a literal, "" where there is none.
+---@field local_part string Without quoting and escapes.
 
 ---One mail, the recipients that this attempt is about, and what became of it.
 ---@class Delivery
----@field age number
----@field attempts integer
----@field host string
----@field id string
----@field notes Notes
----@field recipients Recipient[]
----@field reply Reply|nil
----@field sender Sender
+---@field age number Seconds since the mail was taken.
+---@field attempts integer This one included.
+---@field host string The server that answered, by name; empty while none has.
+---@field id string Of the mail.
+---@field notes Notes What rules noted about the mail.
+---@field recipients Recipient[] Those that this attempt is about.
+---@field reply Reply|nil Its answer; None while there is none.
+---@field sender Sender Of the envelope.
 
 ---An address with the name that stands before it; what is no address is falsy and has its name all the same.
 ---@class Mailbox
----@field domain string
----@field local_part string
----@field phrase string
+---@field domain string In lower case; "[192.0.2.1]" or "[IPv6:2001:db8::1]" (shortest form) for a literal, "" where there is none.
+---@field local_part string Without quoting and escapes.
+---@field phrase string The display name, decoded; empty when there is none.
 
 ---The header of the mail: what is read, and what is changed.
 ---@class Header
 ---@field [string] string?
----@field add fun(self: Header, name: string, value: string|number)
----@field addresses fun(self: Header, name: string): Mailbox[]
----@field get fun(self: Header, name: string, default?: string|nil): string|nil
----@field get_all fun(self: Header, name: string): string[]
----@field prepend fun(self: Header, name: string, value: string|number)
----@field remove fun(self: Header, name: string): integer
+---@field add fun(self: Header, name: string, value: string|number) One more field, at the end of the header.
+---@field addresses fun(self: Header, name: string): Mailbox[] The addresses in all fields of that name, such as "From" or "To", each with the ``phrase`` before it.
+---@field get fun(self: Header, name: string, default?: string|nil): string|nil ``header[name]`` with a value of one's own for a field that is not there.
+---@field get_all fun(self: Header, name: string): string[] The values of all fields of that name, from the top.
+---@field prepend fun(self: Header, name: string, value: string|number) One more field, above all others.
+---@field remove fun(self: Header, name: string): integer Drop all fields of that name; how many there were.
 
 ---Everything behind the empty line, in content form, MIME parts and all.
 ---@class Body
----@field size integer
----@field append fun(self: Body, text: string)
----@field bytes fun(self: Body): string
----@field chunks fun(self: Body): fun(): string?
----@field replace fun(self: Body, text: string)
----@field splice fun(self: Body, start: integer, end_: integer, text: string)
+---@field size integer Octets of the body as edited.
+---@field append fun(self: Body, text: string) Add to the end; text goes as UTF-8, line ends become CRLF.
+---@field bytes fun(self: Body): string The body as edited, in one piece. Raises ValueError above 10 MB.
+---@field chunks fun(self: Body): fun(): string? The body as edited, 64 KB at a time.
+---@field replace fun(self: Body, text: string) Put another body in its place; text goes as UTF-8, line ends become CRLF.
+---@field splice fun(self: Body, start: integer, end_: integer, text: string) Put text in the place of octets ``start`` to ``end`` of the body as it was before any splice (ValueError when they overlap an earlier one).
 
 ---One MIME part, edits included: the message itself, a multipart, a text, a file, an attached message.
 ---@class Part
----@field charset string
----@field content_type string
----@field disposition string
----@field embedded boolean
----@field encoding string
----@field filename string
----@field header PartHeader
----@field is_attachment boolean
----@field parameters table<string, string>
----@field parts Part[]
----@field signed boolean
----@field size integer
----@field text string|nil
----@field content fun(self: Part): fun(): string?
----@field read fun(self: Part, limit?: integer|nil): string
----@field remove fun(self: Part, force?: boolean)
----@field replace fun(self: Part, content: string, filename?: string|nil, content_type?: string|nil, force?: boolean)
----@field replace_text fun(self: Part, text: string, force?: boolean)
----@field sha256 fun(self: Part): string
+---@field charset string The charset that the part names, in lower case; "" when it names none.
+---@field content_type string The type in lower case, without parameters: "text/plain", "application/pdf".
+---@field disposition string "attachment" or "inline", in lower case; "" when the part does not say.
+---@field embedded boolean The part belongs to an attached message.
+---@field encoding string The transfer encoding, in lower case; "" when there is none.
+---@field filename string The file name, decoded; "" when there is none. A stranger chose it: it may hold slashes.
+---@field header PartHeader The header fields of the part, by name.
+---@field is_attachment boolean The part is a file: it says so, it has a name, or it is no text; an attached message is one, too.
+---@field parameters table<string, string> The parameters of the type, by name in lower case.
+---@field parts Part[] The parts that stand in this one directly: of a multipart, or of an attached message.
+---@field signed boolean The part is a multipart/signed or stands in one: edits are refused unless forced.
+---@field size integer Octets of the content, decoded.
+---@field text string|nil The text of a text part, by its charset; None for all other parts. Raises ValueError above 10 MB.
+---@field content fun(self: Part): fun(): string? The content, decoded, in chunks of 64 KB at most.
+---@field read fun(self: Part, limit?: integer|nil): string The content, decoded, in one piece: its first ``limit`` octets, else all. Raises ValueError above 10 MB.
+---@field remove fun(self: Part, force?: boolean) Take the part out of the message, and all that stands in it; the last one leaves an empty text.
+---@field replace fun(self: Part, content: string, filename?: string|nil, content_type?: string|nil, force?: boolean) Another content; text goes as UTF-8. Name and type stay as they are unless they are given.
+---@field replace_text fun(self: Part, text: string, force?: boolean) Another text for a text part; charset and encoding stay where they can carry it. ValueError for other parts.
+---@field sha256 fun(self: Part): string The SHA-256 of the content, decoded, in hexadecimal digits.
 
 ---The header of a part; to be read only.
 ---@class PartHeader
 ---@field [string] string?
----@field get fun(self: PartHeader, name: string, default?: string|nil): string|nil
----@field get_all fun(self: PartHeader, name: string): string[]
+---@field get fun(self: PartHeader, name: string, default?: string|nil): string|nil ``header[name]`` with a value of one's own for a field that is not there.
+---@field get_all fun(self: PartHeader, name: string): string[] The values of all fields of that name, from the top.
 
 ---The octets of one message, header included, in the two forms of ``wire/dots.py``.
 ---@class Original
----@field size integer
----@field content fun(self: Original): fun(): string?
+---@field size integer Octets of the content form, -1 while nobody knows.
+---@field content fun(self: Original): fun(): string? The chunks as the sender meant them.
 
 ---Values by name: ``notes.checked = True`` and ``notes["checked"]`` are the same, a missing one is None.
 ---@class Notes
@@ -191,39 +191,39 @@
 
 ---The results of checks in the order they came; a check that reports again replaces what it said.
 ---@class Results
----@field add fun(self: Results, name: string, value?: string, keys?: table)
----@field get fun(self: Results, name: string): Result|nil
+---@field add fun(self: Results, name: string, value?: string, keys?: table) Say what a check has found, in a word, and what else by names of your own. Raises TypeError for what is not plain, ValueError when the results would grow above 64 KB.
+---@field get fun(self: Results, name: string): Result|nil The result of that check, None when it gave none.
 
 ---What a scanner said. What it did not look at is neither infected nor clean.
 ---@class Scan
----@field clean boolean
----@field infected boolean
----@field name string
----@field server string
----@field too_large boolean
----@field value string
+---@field clean boolean It was scanned, and nothing was found.
+---@field infected boolean Something was found: `name` says what.
+---@field name string What was found, as the scanner calls it; "" when nothing was.
+---@field server string Who scanned it; "" when nobody did.
+---@field too_large boolean It is larger than the scanner takes: nobody has looked at it.
+---@field value string In the words of results: fail (infected), pass (clean), skip (not looked at).
 
 ---What one check found: ``value`` is pass, fail, skip, error or a word of its own; ``keys`` say more.
 ---@class Result
----@field keys table<string, any>
----@field name string
----@field value string
+---@field keys table<string, any> What it said besides.
+---@field name string Of the check.
+---@field value string pass, fail, skip, error, or a word of its own.
 
 ---What a web server answered. `headers` have lower-case names; `url` is the one that answered.
 ---@class Answer
 ---@field body string
 ---@field headers table<string, string>|nil
----@field json any
----@field ok boolean
+---@field json any The body as JSON. Raises ValueError when it is none.
+---@field ok boolean The status is 2xx.
 ---@field status integer
----@field text string
+---@field text string The body as text: UTF-8, what is not is replaced.
 ---@field url string
 
 ---Lists that are looked up as one: the most specific entry counts, of equals the first.
 ---@class Lookup
----@field find fun(self: Lookup, thing: any): Match|nil
----@field get fun(self: Lookup, thing: any): string|nil
----@field has fun(self: Lookup, thing: any): boolean
+---@field find fun(self: Lookup, thing: any): Match|nil The entry that fits, with .key, .value and .rank (how specific it is); None when there is none.
+---@field get fun(self: Lookup, thing: any): string|nil The value of the entry that fits, "" when it has none; None when there is no entry.
+---@field has fun(self: Lookup, thing: any): boolean Whether an entry fits.
 
 ---The entry that was found: as it is listed, its value ("" when it has none), and how specific it is.
 ---@class Match
@@ -247,10 +247,10 @@
 ---@field code integer
 ---@field enhanced string
 ---@field lines string[]
----@field permanent boolean
----@field positive boolean
----@field text string
----@field transient boolean
+---@field permanent boolean 5xx.
+---@field positive boolean 2xx or 3xx.
+---@field text string The lines' text, joined by newlines, without codes.
+---@field transient boolean 4xx: the peer may try again.
 
 ---Read-only: what the file declares, with what [rule.NAME] says instead.
 ---@type table<string, any>
@@ -366,6 +366,13 @@ store = nil
 ---@field version fun(): string What the server says of itself and of the age of its signatures.
 ---@type ClamavDoor
 clamav = nil
+
+---What time it is; a test says so itself.
+---@class ClockDoor
+---@field now fun(): number Seconds since the beginning of 1970.
+---@field date fun(format?: string|table): string The time of this machine's zone as `strftime` writes it: "%H:%M", "%A". Raises ValueError for another format.
+---@type ClockDoor
+clock = nil
 
 ---Questions to web servers; certificates are verified, answers above `limit` refused.
 ---@class HttpDoor

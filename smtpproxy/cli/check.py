@@ -10,6 +10,8 @@ from typing import Any
 from smtpproxy.cli.instance import add_config, read
 from smtpproxy.config.checks import warnings
 from smtpproxy.config.schema import Config, Handoff
+from smtpproxy.server.keys import Keys
+from smtpproxy.server.refused import Refused
 
 
 def add(subparsers: Any) -> None:
@@ -22,7 +24,11 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     config = read(args)
     names, broken, doubtful = rules(config)
-    for warning in (*warnings(config), *doubtful):
+    try:
+        complaints = Keys(config).complaints
+    except Refused as refused:
+        complaints, broken = [], [str(refused), *broken]
+    for warning in (*complaints, *warnings(config), *doubtful):
         print(f"warning: {warning}", file=sys.stderr)
     for problem in broken:
         print(problem, file=sys.stderr)

@@ -129,13 +129,17 @@ def _release(item: Item, args: argparse.Namespace, config: Config) -> None:
 
 
 def _connect(args: argparse.Namespace, config: Config) -> SmtpClient:
+    from smtpproxy.delivery.tlspolicy import TlsPolicy
     from smtpproxy.server.build import upstream
     from smtpproxy.server.clock import SystemClock
+    from smtpproxy.server.keys import trust
+    from smtpproxy.server.refused import Refused
 
     handoff, target = _target(args, config)
     try:
-        return upstream(handoff, target, config.hostname, SystemClock()).open()
-    except UpstreamLost as lost:
+        tls = TlsPolicy(handoff.tls, trust(args.via or "", handoff))
+        return upstream(handoff, target, config.hostname, SystemClock(), tls).open()
+    except (UpstreamLost, Refused) as lost:
         raise NotReleased(f"{target}: {lost}") from None
 
 

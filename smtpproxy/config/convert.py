@@ -134,7 +134,7 @@ class Converter:
         return _BAD
 
     def _parse(self, kind: Any, checked: Any, raw: Any) -> Any:
-        if kind is Path:
+        if kind in (Path, Path | None):
             return self.path(raw)
         if kind is LogTo:
             return LogTo(raw if raw in ("stdout", "syslog") else self.path(raw))

@@ -66,6 +66,8 @@ def files() -> dict[str, str]:
 def literal(value: Any) -> str:
     """A setting's value as TOML."""
     match value:
+        case None:
+            return '""'
         case bool():
             return str(value).lower()
         case Duration() | Size():

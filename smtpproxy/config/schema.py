@@ -24,6 +24,41 @@ INTERNAL: Final = Meta(extra={"internal": True})
 """Marks a field that is no setting."""
 
 
+class ListenerTls(Struct, frozen=True, kw_only=True):
+    """TLS at a listener; without a certificate there is none. Renewed certificates are taken up by themselves."""
+
+    cert: Annotated[Path | None, about("The certificate with its chain (PEM).")] = None
+    key: Annotated[Path | None, about("Its key (PEM); without it the key stands in the file of the certificate.")] = None
+    folder: Annotated[
+        Path | None,
+        about("Instead of cert and key, a folder of certificates: clients get the one for the name they ask for (SNI)."),
+    ] = None
+    mode: Annotated[
+        Literal["starttls", "required", "implicit"],
+        about(
+            "starttls: offered. required: mail is taken only after STARTTLS. "
+            "implicit: the connection begins with TLS, as on port 465 (RFC 8314)."
+        ),
+    ] = "starttls"
+    exempt: Annotated[Networks, about("Networks whose clients may send without TLS where it is required.")] = Networks()
+    minimum: Annotated[Literal["1.2", "1.3"], about("The oldest version of TLS that is spoken.")] = "1.2"
+    ciphers: Annotated[str, about("Ciphers for TLS 1.2, as OpenSSL writes them; empty for a modern choice.")] = ""
+    clients: Annotated[
+        Literal["none", "request", "require"],
+        about("Whether clients are asked for a certificate. One that ca does not vouch for ends the handshake."),
+    ] = "none"
+    ca: Annotated[Path | None, about("Who vouches for clients' certificates (PEM); without it the system's.")] = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.cert is not None or self.folder is not None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read: a change of one of them is a renewal."""
+        return tuple(path for path in (self.cert, self.key, self.folder, self.ca) if path is not None)
+
+
 class Listener(Struct, frozen=True, kw_only=True):
     """Where mail comes in. One table for each listener; the name is yours and appears in the log."""
 
@@ -39,6 +74,7 @@ class Listener(Struct, frozen=True, kw_only=True):
     ] = ("*",)
     hostname: Annotated[str, about("The name in the greeting; empty for the instance's hostname.")] = ""
     banner: Annotated[str, about("Text behind the name in the greeting; empty for the standard one.")] = ""
+    tls: Annotated[ListenerTls, about("TLS.")] = ListenerTls()
     xclient_from: Annotated[
         Networks,
         about("Networks that may send XCLIENT: servers in front of this one that say who the real client is."),
@@ -100,6 +136,21 @@ class Handoff(Struct, frozen=True, kw_only=True):
             "a stranger's mail is never relayed as our own."
         ),
     ] = "none"
+    tls: Annotated[
+        Literal["none", "may", "must", "verify"],
+        about(
+            "may: encrypted when the upstream offers STARTTLS, whatever its certificate; not on the loopback. "
+            "must: encrypted or not at all. verify: its certificate must be good for its name, too."
+        ),
+    ] = "may"
+    tls_ca: Annotated[Path | None, about("Who vouches for the upstream's certificate (PEM); without it the system's.")] = None
+    tls_name: Annotated[str, about("The name that the certificate must have; empty for the upstream's own.")] = ""
+    tls_fingerprints: Annotated[
+        tuple[str, ...],
+        about("SHA-256 of certificates: with must or verify one of them is taken, whoever vouches for it, and no other."),
+    ] = ()
+    tls_cert: Annotated[Path | None, about("The certificate that we show if we are asked for one (PEM).")] = None
+    tls_key: Annotated[Path | None, about("Its key (PEM).")] = None
     balance: Annotated[
         Literal["first", "even"],
         about("first: the first server that answers. even: all in turn."),
@@ -224,6 +275,7 @@ class RuleKeys(Struct, frozen=True, kw_only=True):
 class LimitTimeouts(Struct, frozen=True, kw_only=True):
     """How long a client may take."""
 
+    tls: Annotated[Duration, about("For the TLS handshake.")] = Duration(30)
     command: Annotated[Duration, about("To send its next command (RFC 5321 4.5.3.2.7).")] = Duration(300)
     data: Annotated[Duration, about("Between two blocks of a message.")] = Duration(180)
     drain: Annotated[Duration, about("To finish what it is doing when the server stops.")] = Duration(30)
@@ -289,8 +341,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
     Config: frozenset({"users", "queue", "route", "admin", "dns"}),
-    Listener: frozenset({"tls", "auth", "proxy_from", "proxy_mode"}),
-    Handoff: frozenset({"tls"}),
+    Listener: frozenset({"auth", "proxy_from", "proxy_mode"}),
     Limits: frozenset({"auth_failures"}),
 }
 """Settings that are known but not there yet: the error says so instead of guessing at a slip of the pen."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from collections.abc import Callable
 
 from smtpproxy.config.values import Target
 from smtpproxy.delivery.smtp import SmtpClient, Timeouts, UpstreamLost
+from smtpproxy.delivery.tlspolicy import IN_THE_CLEAR, TlsPolicy
 from smtpproxy.net.connection import Expired
 from smtpproxy.net.dial import dial
 from smtpproxy.wire.extensions import Extensions
@@ -24,11 +26,21 @@ class Upstream:
     """A server behind us; connections that carry no client's identity are kept and used again."""
 
     __slots__ = (
-        "_hello_name", "_idle", "_opened", "announced", "clock", "failed", "limit", "probing", "target", "timeouts", "used",
+        "_hello_name", "_idle", "_opened", "announced", "clock", "failed", "limit", "probing", "target", "timeouts", "tls",
+        "used",
     )  # fmt: skip
 
-    def __init__(self, target: Target, timeouts: Timeouts, hello_name: str, clock: Clock, limit: int = 0) -> None:
+    def __init__(
+        self,
+        target: Target,
+        timeouts: Timeouts,
+        hello_name: str,
+        clock: Clock,
+        limit: int = 0,
+        tls: TlsPolicy = IN_THE_CLEAR,
+    ) -> None:
         self.target = target
+        self.tls = tls
         self.limit = limit
         """Connections at one time, idle ones among them; 0 for any number."""
         self.used = 0
@@ -60,6 +72,18 @@ class Upstream:
         return client
 
     def _connect(self, timeouts: Timeouts) -> SmtpClient:
+        client = self._greeted(timeouts)
+        try:
+            if self.tls.asks(self.target):
+                client = self._encrypted(client, timeouts)
+        except UpstreamLost:
+            client.close()
+            raise
+        client.timeouts = self.timeouts
+        self.announced = client.extensions
+        return client
+
+    def _greeted(self, timeouts: Timeouts) -> SmtpClient:
         try:
             connection = dial(self.target.host, self.target.port, self.target.path, timeouts.connect)
         except OSError as error:
@@ -74,8 +98,30 @@ class Upstream:
         except UpstreamLost:
             client.close()
             raise
-        client.timeouts = self.timeouts
-        self.announced = client.extensions
+        return client
+
+    def _encrypted(self, client: SmtpClient, timeouts: Timeouts) -> SmtpClient:
+        """The same connection in TLS; another one in the clear if that fails and need not be. Raises ``UpstreamLost``."""
+        policy, trust = self.tls, self.tls.trust
+        assert trust is not None
+        if "STARTTLS" not in client.extensions:
+            if policy.demanded:
+                raise UpstreamLost("TLS", "it does not offer STARTTLS")
+            return client
+        try:
+            reply = client.start_tls(trust.context, policy.server_name(self.target))
+            if not reply.positive:
+                raise UpstreamLost("TLS", f"STARTTLS refused: {reply}")
+            if client.connection.tls is not None:
+                trust.check(client.connection.tls)
+            reply = client.hello(self._hello_name)
+            if not reply.positive:
+                raise UpstreamLost("TLS", f"EHLO refused: {reply}")
+        except (UpstreamLost, ssl.SSLError) as error:
+            client.close()
+            if policy.demanded:
+                raise UpstreamLost("TLS", _reason(error)) from None
+            return self._greeted(timeouts)
         return client
 
     def room(self) -> bool:
@@ -108,3 +154,9 @@ class Upstream:
         """Leave connections idle for too long (or all of them); called now and then."""
         while self._idle and (everything or self.clock() - self._idle[0][1] >= IDLE_SECONDS):
             self._idle.popleft()[0].leave()
+
+
+def _reason(error: UpstreamLost | ssl.SSLError) -> str:
+    if isinstance(error, UpstreamLost):
+        return error.reason
+    return getattr(error, "verify_message", "") or error.reason or str(error)

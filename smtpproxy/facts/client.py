@@ -7,6 +7,7 @@ from types import EllipsisType
 
 from smtpproxy.facts.missing import Fact, put
 from smtpproxy.facts.notes import Noted
+from smtpproxy.facts.tls import Tls
 
 Lookup = Callable[[str], tuple[str | None, bool]]
 """From an address to its confirmed host name, None when it has none; true: the answer may be another one later."""
@@ -76,8 +77,8 @@ class Client(Noted):
     """It said EHLO or LHLO."""
     login: str | None
     """The name it logged in with."""
-    tls: object | None
-    """None: the connection is not encrypted."""
+    tls: Tls | None
+    """How the connection is encrypted; None while it is not."""
     relay: bool
     """It may relay: a rule may set this."""
     trusted: bool

@@ -22,6 +22,7 @@ from smtpproxy.facts.notes import Notes, Result, Results
 from smtpproxy.facts.parts import Part, PartHeader
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.facts.scan import Scan
+from smtpproxy.facts.tls import Certificate, Tls
 from smtpproxy.facts.views import BodyView, HeaderView
 from smtpproxy.message.body import Body, StoredBody
 from smtpproxy.message.mailboxes import Mailbox
@@ -45,6 +46,8 @@ SURFACE: Mapping[type, Names] = {
         " errors recipients_refused mails octets spoke_early",
         "relay",
     ),
+    Tls: _names("version cipher bits server_name resumed certificate"),
+    Certificate: _names("subject issuer names fingerprint"),
     ListenerFacts: _names("name address port hostname protocol"),
     Capabilities: _names(""),
     Login: _names("name password mechanism"),

@@ -97,7 +97,7 @@ class Connection:
 
     def gone(self) -> bool:
         """Whether the peer has hung up, as far as can be told without waiting: EOF and nothing left to read."""
-        if len(self.lines) or self._tls is not None:
+        if len(self.lines) or (self._tls is not None and self._tls.pending()):
             return False
         try:
             # costs a third of a peek, which says by an exception that all is well
@@ -125,6 +125,8 @@ class Connection:
         """No input is waiting and the peer has not hung up: an idle client connection may be used again."""
         if len(self.lines):
             return False
+        if self._tls is not None:
+            return self._tls.quiet(self._socket)
         try:
             self._socket.recv(1, _socket.MSG_PEEK)
         except BlockingIOError:
@@ -258,7 +260,7 @@ class _Tls:
                 self._send(connection)
                 self._incoming.write(connection.receive_raw())
                 continue
-            except ssl.SSLError as error:
+            except ssl.SSLError as error:  # also SSLZeroReturnError and SSLEOFError: it has ended
                 raise ConnectionLost(str(error)) from None
             if not data:
                 raise ConnectionLost("closed by the peer")
@@ -267,6 +269,18 @@ class _Tls:
     def pending(self) -> bool:
         """Something was received and not read yet."""
         return self.session.pending() > 0 or self._incoming.pending > 0
+
+    def quiet(self, sock: _socket.socket) -> bool:
+        """Nothing was said, and the peer is there; session tickets and other records without words may have come."""
+        with suppress(BlockingIOError):
+            while data := sock.recv(CHUNK):
+                self._incoming.write(data)
+            return False
+        try:
+            self.session.read(1)
+        except ssl.SSLWantReadError:
+            return True
+        return False
 
     def encrypt(self, data: bytes) -> bytes:
         try:

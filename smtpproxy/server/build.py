@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
 from smtpproxy.config.values import Target
 from smtpproxy.delivery.pool import Pool
 from smtpproxy.delivery.smtp import Timeouts
+from smtpproxy.delivery.tlspolicy import TlsPolicy
 from smtpproxy.delivery.upstream import Upstream
 from smtpproxy.dns.resolver import Resolver, addresses
 from smtpproxy.facts.client import Client, ListenerFacts
@@ -29,6 +31,7 @@ from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.server.clock import Ids, SystemClock
+from smtpproxy.server.keys import Keys
 from smtpproxy.server.outlets import Outlets
 from smtpproxy.session.offer import Offers, own_extensions
 from smtpproxy.session.services import Entrance, LogLine, Services, Story, Traces
@@ -114,17 +117,17 @@ def services(
     )
 
 
-def outlets(config: Config, clock: SystemClock, log: LogLine, extra: dict[str, Outlet]) -> Outlets:
+def outlets(config: Config, keys: Keys, clock: SystemClock, log: LogLine, extra: dict[str, Outlet]) -> Outlets:
     """Every [handoff.NAME], ready to be opened; `extra` in place of those of the same name."""
 
     def make(name: str, settings: Handoff) -> Outlet:
-        return outlet(name, settings, config, clock, log)
+        return outlet(name, settings, config, keys, clock, log)
 
     made = {name: make(name, handoff) for name, handoff in config.handoff.items()}
     return Outlets({**made, **extra}, config.handoff, make)
 
 
-def outlet(name: str, settings: Handoff, config: Config, clock: SystemClock, log: LogLine) -> Outlet:
+def outlet(name: str, settings: Handoff, config: Config, keys: Keys, clock: SystemClock, log: LogLine) -> Outlet:
     if settings.kind == "discard":
         return Discard(name)
 
@@ -136,16 +139,17 @@ def outlet(name: str, settings: Handoff, config: Config, clock: SystemClock, log
 
     if settings.kind == "quarantine":
         return QuarantineOutlet(name, config.data / settings.folder, refused)
-    upstreams = [upstream(settings, target, config.hostname, clock) for target in settings.to]
+    policy = TlsPolicy(settings.tls, keys.trusts.get(name))
+    upstreams = [upstream(settings, target, config.hostname, clock, policy) for target in settings.to]
     pool = Pool(upstreams, even=settings.balance == "even", on_change=told)
     made = RelayOutlet if settings.kind == "relay" else ProxyOutlet
     return made(name, pool, settings.identity, refused)
 
 
-def upstream(settings: Handoff, target: Target, hostname: str, clock: SystemClock) -> Upstream:
+def upstream(settings: Handoff, target: Target, hostname: str, clock: SystemClock, tls: TlsPolicy) -> Upstream:
     """One server of a hand-off's."""
     hello_name = settings.helo or hostname
-    return Upstream(target, _timeouts(settings.timeouts), hello_name, clock.monotonic, settings.connections)
+    return Upstream(target, _timeouts(settings.timeouts), hello_name, clock.monotonic, settings.connections, tls)
 
 
 def _timeouts(settings: HandoffTimeouts) -> Timeouts:
@@ -159,7 +163,7 @@ def _timeouts(settings: HandoffTimeouts) -> Timeouts:
     )
 
 
-def entrance(config: Config, name: str, address: str, port: int) -> Entrance:
+def entrance(config: Config, name: str, address: str, port: int, context: ssl.SSLContext | None = None) -> Entrance:
     """How sessions see [listener.NAME] on one of its addresses."""
     listener = config.listener[name]
     hostname = listener.hostname or config.hostname
@@ -172,6 +176,10 @@ def entrance(config: Config, name: str, address: str, port: int) -> Entrance:
         xforward_from=listener.xforward_from,
         xclient_login=listener.xclient_login,
         normalize=listener.bare_newline == "normalize",
+        tls=context,
+        tls_required=listener.tls.mode == "required",
+        tls_implicit=listener.tls.mode == "implicit",
+        tls_exempt=listener.tls.exempt,
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,19 +28,22 @@ from smtpproxy.config.schema import Config
 from smtpproxy.server import privileges, systemd
 from smtpproxy.server.blame import Blame, culprit
 from smtpproxy.server.board import Board
-from smtpproxy.server.build import data_folder
 from smtpproxy.server.channel import Channel
 from smtpproxy.server.child import STACK_SIGNAL, Child, State, fork
+from smtpproxy.server.generation import Generation, made_folder, open_log
+from smtpproxy.server.keys import Keys
 from smtpproxy.server.logs import Log
 from smtpproxy.server.refused import Refused
 from smtpproxy.server.respawn import Backoff
-from smtpproxy.server.sockets import Sockets, activated, address, close_all, handed_over, open_missing, wanted
+from smtpproxy.server.sockets import activated, address, close_all, handed_over, open_missing, wanted
 from smtpproxy.server.tally import Tally
 from smtpproxy.server.upgrade import Upgrade
 
 TICK = 0.25
 STUCK = 3.0
 """Seconds without a heartbeat after which a worker is replaced."""
+CERTIFICATES = 2.0
+"""Seconds between two looks whether certificates were renewed."""
 LAST_WORDS = 0.2
 """Seconds that it then has to say where it is stuck."""
 START = 60.0
@@ -48,19 +52,6 @@ GRACE = 5.0
 """Seconds beyond the drain limit before workers that still run are killed."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
-
-
-class Generation:
-    """One configuration and the sockets it is served on."""
-
-    __slots__ = ("config", "log", "problem", "sockets")
-
-    def __init__(self, config: Config, sockets: Sockets, log: Log) -> None:
-        self.config = config
-        self.sockets = sockets
-        self.log = log
-        self.problem = ""
-        """Why it cannot serve."""
 
 
 Serve = Callable[[Generation, Channel, Tally, Mapping[str, str], bool], int]
@@ -78,7 +69,7 @@ class Master:
         self._tell = tell
         self._board = Board()
         self._children: dict[int, Child] = {}
-        self._generation = Generation(config, {}, _log(config))
+        self._generation = Generation(config, Keys(config), {}, open_log(config))
         self._next: Generation | None = None
         self._backoff = Backoff()
         self._blame = Blame()
@@ -86,22 +77,29 @@ class Master:
         self._flags: set[int] = set()
         self._stopping = 0.0
         """When to kill what still runs; 0 while we serve."""
+        self._looked = 0.0
+        """When certificates were looked at."""
         self._wake: tuple[int, int] = (-1, -1)
 
     def run(self) -> int:
         """Serve until told to stop; the exit status. Raises ``Refused`` when it cannot begin."""
         config = self._generation.config
         privileges.check(config.user)
-        privileges.give(_made(config), config.user)
+        privileges.give(made_folder(config), config.user)
         inherited = {**activated(config, os.environ), **handed_over(os.environ)}
         try:
             opened = open_missing(config, inherited)
             self._listen_to_signals()
             held = {**inherited, **opened}
-            self._begin(Generation(config, {key: held[key] for key in wanted(config)}, self._generation.log))
+            first = self._generation
+            self._begin(Generation(config, first.keys, {key: held[key] for key in wanted(config)}, first.log))
             close_all(sock for key, sock in inherited.items() if key not in self._wanted.sockets)
             while self._children or not self._stopping:
-                self._turn()
+                try:
+                    self._turn()
+                except Exception:  # a defect of ours is no reason to end those who serve
+                    self.log("internal_error", level="error", trace=traceback.format_exc())
+                    get_original("time", "sleep")(TICK)
             if self._generation.problem:
                 raise Refused(self._generation.problem)
             self.log("stopped")
@@ -168,18 +166,31 @@ class Master:
         if self._next is not None:
             self._give_up(self._next, "a newer configuration has come")
         systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        old = self._generation
         try:
-            config = load(self._path)
-            privileges.check(config.user)
-            privileges.give(_made(config), config.user)
-            opened = open_missing(config, old.sockets)
-            log = _log(config)
+            self._replace(load(self._path))
         except (ConfigErrors, Refused, OSError) as error:
             self._refuse(str(error))
-            return
-        held = {**old.sockets, **opened}
-        self._begin(Generation(config, {key: held[key] for key in wanted(config)}, log))
+
+    def _renew(self) -> None:
+        """Certificates have changed on disk: another generation has them."""
+        try:
+            self._replace(self._generation.config)
+        except (Refused, OSError) as error:
+            self.log("certificates_refused", level="error", error=str(error))
+
+    def _replace(self, config: Config) -> None:
+        """Have another generation come up beside the running one. Raises ``Refused``, OSError."""
+        old = self._generation
+        privileges.check(config.user)
+        privileges.give(made_folder(config), config.user)
+        keys = Keys(config)
+        log = open_log(config)
+        try:
+            held = {**old.sockets, **open_missing(config, old.sockets)}
+        except Refused:
+            log.stop()
+            raise
+        self._begin(Generation(config, keys, {key: held[key] for key in wanted(config)}, log))
 
     def _settle(self, new: Generation) -> None:
         """All of its workers serve: it takes the place of the one before."""
@@ -193,6 +204,9 @@ class Master:
                 self._tell(f"listening on {address(sock)} ({name})")
                 self.log("listening", listener=name, address=str(address(sock)))
         close_all(gone)
+        for complaint in new.keys.complaints:
+            self.log("certificate", level="warning", text=complaint)
+            self._tell(complaint)
         if old.sockets:
             changes = difference(old.config, new.config)
             for change in changes:
@@ -296,6 +310,10 @@ class Master:
             return
         for child in self._children.values():
             self._check_heart(child, now)
+        if self._next is None and now > self._looked + CERTIFICATES:
+            self._looked = now
+            if self._generation.keys.renewed():
+                self._renew()
         missing = self._generation.config.workers - len(self._of(self._generation)) if self._generation.sockets else 0
         if missing > 0 and self._backoff.may_start(now):
             self._fork(self._generation)
@@ -356,18 +374,3 @@ class Master:
         else:
             self.log("upgrade_refused", level="error", pid=upgrade.pid)
             self._tell("the upgrade did not come up: the running program stays")
-
-
-def _log(config: Config) -> Log:
-    """Opened before privileges are dropped; all workers of a generation write to it."""
-    try:
-        return Log(config.log)
-    except OSError as error:
-        raise Refused(f"cannot write the log: {error}") from None
-
-
-def _made(config: Config) -> Path:
-    try:
-        return data_folder(config)
-    except OSError as error:
-        raise Refused(str(error)) from None

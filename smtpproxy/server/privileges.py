@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pwd
 from pathlib import Path
 
 from smtpproxy.server.refused import Refused
+
+CODECS = ("ascii", "latin-1", "utf-8", "idna", "punycode")
 
 
 def check(user: str) -> None:
@@ -27,6 +30,8 @@ def drop(user: str) -> None:
     if not user or os.geteuid() != 0:
         return
     entry = _entry(user)
+    for codec in CODECS:
+        codecs.lookup(codec)  # loaded while we can read them: the interpreter may lie where the user may not look
     os.setgroups(os.getgrouplist(user, entry.pw_gid))
     os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)

@@ -9,8 +9,9 @@ from pathlib import Path
 from smtpproxy.config.schema import Config
 from smtpproxy.server import privileges
 from smtpproxy.server.channel import Channel
+from smtpproxy.server.generation import Generation
 from smtpproxy.server.link import Link
-from smtpproxy.server.master import Generation, Master
+from smtpproxy.server.master import Master
 from smtpproxy.server.refused import Refused
 from smtpproxy.server.tally import Tally
 from smtpproxy.server.worker import Worker
@@ -31,6 +32,7 @@ def serve(path: Path, config: Config) -> int:
                 tally=tally,
                 sockets=generation.sockets,
                 log=generation.log,
+                keys=generation.keys,
                 notify=tell if first else lambda _: None,
             )
             for digest, why in banned.items():

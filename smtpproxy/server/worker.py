@@ -26,6 +26,7 @@ from smtpproxy.scripting.errors import FolderRefused
 from smtpproxy.scripting.settings import secrets
 from smtpproxy.server import build
 from smtpproxy.server.clock import Ids, SystemClock
+from smtpproxy.server.keys import Keys
 from smtpproxy.server.learned import Learned
 from smtpproxy.server.link import Link
 from smtpproxy.server.listeners import Admission, Listener
@@ -63,6 +64,7 @@ class Worker:
         tally: Tally | None = None,
         sockets: Sockets | None = None,
         log: Log | None = None,
+        keys: Keys | None = None,
         story: Story | None = None,
         outlets: dict[str, Outlet] | None = None,
         notify: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
@@ -79,6 +81,7 @@ class Worker:
         self.rules = build.rules(config, self.log, self.doors)
         self.pool = GreenletPool()
         self.stopping = False
+        self._keys = keys or Keys(config)
         self._path = path
         self._link = link
         self._admission = Admission(config.limits, tally or Tally.alone())
@@ -89,7 +92,7 @@ class Worker:
         self._stop = Event()
         self._learned = Learned(config.data)
         self._traces = TraceKeeper(config.trace, config.data, self.log, self._secrets)
-        self._outlets = build.outlets(config, self.clock, self.log, outlets or {})
+        self._outlets = build.outlets(config, self._keys, self.clock, self.log, outlets or {})
         self._learned.recall(self._outlets)
         self._board = Board(config.data, self.rules, self._sessions)
         self._services = self._open_doors(story)
@@ -213,7 +216,7 @@ class Worker:
         sockets = open_missing(self.config, {}) if self._sockets is None else self._sockets
         batch = BATCH if self.config.workers == 1 else 1  # who shares a socket leaves the rest of the queue to others
         for (name, endpoint), sock in sockets.items():
-            entrance = build.entrance(self.config, name, endpoint.host, endpoint.port)
+            entrance = build.entrance(self.config, name, endpoint.host, endpoint.port, self._keys.contexts.get(name))
             self._listeners.append(Listener(sock, self.pool, self._admission, entrance, self._services, batch))
 
     def _let_in(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from smtpproxy.session import data, greeting, transaction
+from smtpproxy.session import data, encryption, greeting, transaction
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.reply import Reply
 
@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, Row] = {
     "EXPN": Row(greeting.not_implemented, junk=True, ordered=False),
     "ETRN": Row(greeting.not_implemented, junk=True, ordered=False),
     "TURN": Row(greeting.not_implemented, junk=True, ordered=False),
-    "STARTTLS": Row(greeting.not_implemented, ordered=False),
+    "STARTTLS": Row(encryption.starttls),
     "AUTH": Row(greeting.not_implemented, ordered=False),
     "BDAT": Row(greeting.not_implemented, ordered=False),
     "LHLO": Row(greeting.not_implemented, ordered=False),

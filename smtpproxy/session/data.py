@@ -149,10 +149,13 @@ def _received(session: Session, transaction: Transaction) -> bytes:
         client_address=client.address,
         helo=client.helo,
         hostname=session.entrance.hostname,
-        protocol=protocol_name(esmtp=client.esmtp, login=client.login is not None, utf8=mail.smtputf8),
+        protocol=protocol_name(
+            esmtp=client.esmtp, tls=client.tls is not None, login=client.login is not None, utf8=mail.smtputf8
+        ),
         id=mail.id,
         recipient=recipients[0].path if len(recipients) == 1 else None,
         date=session.services.clock.date(),
+        tls=None if client.tls is None else str(client.tls),
     )
 
 
@@ -173,6 +176,11 @@ def _tell(session: Session, transaction: Transaction, via: str, size: int, reply
 
 def _log(session: Session, transaction: Transaction, via: str, size: int, reply: Reply) -> None:
     mail, client = transaction.mail, session.client
+    more: dict[str, object] = {}
+    if client.tls is not None:
+        more["tls"] = client.tls.version
+    if mail.copied_to or mail.copies:
+        more["copies"] = [*mail.copied_to, *map(str, mail.copies)]
     session.services.log(
         "message",
         id=mail.id,
@@ -182,8 +190,8 @@ def _log(session: Session, transaction: Transaction, via: str, size: int, reply:
         to=[rcpt.path for rcpt in mail.recipients],
         size=size,
         via=via,
-        copies=[*mail.copied_to, *map(str, mail.copies)],
         reply=str(reply),
         ms=int((monotonic() - transaction.began) * 10_000) / 10,
         rules=session.table.hash,
+        **more,
     )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client
-from smtpproxy.session.offer import Offer
+from smtpproxy.session.encryption import offered
+from smtpproxy.session.offer import Offer, with_starttls
 from smtpproxy.wire.address import is_helo_name
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.extensions import Extensions, intersect
@@ -24,7 +25,7 @@ NOOP_OK = Reply(250, "2.0.0", "Ok")
 BYE = Reply(221, "2.0.0", "Bye")
 VRFY_SYNTAX = Reply(501, "5.5.4", "Syntax: VRFY address")
 CANNOT_VERIFY = Reply(252, "2.5.2", "Cannot VRFY a user; send some mail, I will try my best")
-HELP = Reply(214, "2.0.0", "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT", "See RFC 5321")
+HELP = Reply(214, "2.0.0", "Commands: HELO EHLO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT", "See RFC 5321")
 NO_ARGUMENT = Reply(501, "5.5.4", "No argument is allowed here")
 NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
 UNKNOWN = Reply(500, "5.5.2", "Command not recognized")
@@ -92,15 +93,17 @@ def _make_offer(session: Session) -> Reply | None:
     if address in entrance.xclient_from or address in entrance.xforward_from:
         ours = _trusted(session, ours)
     elif not session.chains.on_capabilities:
-        session.offer = services.offers.get(announced, entrance.hostname)
+        session.offer = services.offers.get(announced, entrance.hostname, offered(session))
         return None
-    offered = intersect(ours, announced)
+    if offered(session):
+        ours = with_starttls(ours)
+    extensions = intersect(ours, announced)
     if session.chains.on_capabilities:
-        editable = Capabilities(offered)
+        editable = Capabilities(extensions)
         if (refused := session.decide(session.chains.on_capabilities, session.client, editable)) is not None:
             return refused
-        offered = Extensions(editable)
-    session.offer = Offer(offered, entrance.hostname)
+        extensions = Extensions(editable)
+    session.offer = Offer(extensions, entrance.hostname)
     return None
 
 

@@ -30,16 +30,22 @@ class Offers:
     def __init__(self, ours: Extensions) -> None:
         self.ours = ours
         """What this server can do by itself."""
-        self._made: dict[str, tuple[Extensions | None, Offer]] = {}
+        self._made: dict[tuple[str, bool], tuple[Extensions | None, Offer]] = {}
 
-    def get(self, announced: Extensions | None, hostname: str) -> Offer:
+    def get(self, announced: Extensions | None, hostname: str, starttls: bool) -> Offer:
         """The offer in front of an upstream that announced ``announced`` (None: never learned)."""
-        known = self._made.get(hostname)
+        known = self._made.get((hostname, starttls))
         if known is not None and known[0] is announced:
             return known[1]
-        offer = Offer(intersect(self.ours, announced), hostname)
-        self._made[hostname] = (announced, offer)
+        ours = with_starttls(self.ours) if starttls else self.ours
+        offer = Offer(intersect(ours, announced), hostname)
+        self._made[hostname, starttls] = (announced, offer)
         return offer
+
+
+def with_starttls(extensions: Extensions) -> Extensions:
+    """RFC 3207: the keyword has no parameters, and is not offered once TLS is active."""
+    return Extensions({**extensions, "STARTTLS": ""})
 
 
 def own_extensions(message_size: int) -> Extensions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -56,6 +57,12 @@ class Entrance:
     xclient_login: bool = False
     normalize: bool = False
     """Bare CR and LF are mended instead of refused."""
+    tls: ssl.SSLContext | None = None
+    """With the listener's certificates; None where there is no TLS."""
+    tls_required: bool = False
+    tls_implicit: bool = False
+    tls_exempt: Container[str] = ()
+    """Addresses that may send without TLS where it is required."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
 from smtpproxy.scripting.table import Table
 from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
-from smtpproxy.session import blame
+from smtpproxy.session import blame, encryption
 from smtpproxy.session.commands import COMMANDS, UNKNOWN
 from smtpproxy.session.greeting import STOPPING, welcome
 from smtpproxy.session.offer import Offer
@@ -105,9 +105,11 @@ class Session:
             self.connection.interrupt(Stopping())
 
     def _converse(self) -> None:
+        connection, encrypted = self.connection, self.entrance.tls_implicit
+        if encrypted and not encryption.shake_hands(self):
+            return
         self.answer(welcome(self))
-        connection = self.connection
-        if not self.closing:
+        if not self.closing and not encrypted:
             first = connection.receive()
             if looks_like_tls(first) or looks_like_http(first.split(b"\n", 1)[0].rstrip(b"\r")):
                 self.answer(NOT_SMTP)
@@ -168,6 +170,8 @@ class Session:
             verdict = self.decide(self.chains.on_command, self.client, verb, command.argument)
             if verdict is not None:
                 return verdict
+        if self.entrance.tls_required and (in_the_clear := encryption.missing(self, verb)) is not None:
+            return in_the_clear
         if row.ordered and (out_of_order := refuse(verb, self.state)) is not None:
             return out_of_order
         if row.begins and self.services.stopping():

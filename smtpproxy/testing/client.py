@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -137,6 +138,11 @@ class FakeClient:
     def half_close(self) -> None:
         """End our direction (FIN) and go on reading."""
         self.socket.shutdown(socket.SHUT_WR)
+
+    def start_tls(self, context: ssl.SSLContext, name: str | None = None, session: ssl.SSLSession | None = None) -> None:
+        """Shake hands, asking for a name (SNI). Raises ssl.SSLError."""
+        self._buffer = b""
+        self.socket = context.wrap_socket(self.socket, server_hostname=name, session=session)
 
     def close(self) -> None:
         """Hang up."""

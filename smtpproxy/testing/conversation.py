@@ -59,6 +59,8 @@ class Conversation:
         self.reads: list[bytes] = []
         self.xclient: dict[str, str] = {}
         self.xforward: dict[str, str] = {}
+        self.tls = ""
+        """The version of TLS once it is spoken."""
         self.closed = False
         self._upstream = upstream
         self._channel = channel
@@ -106,7 +108,7 @@ class Conversation:
         handlers = {
             "EHLO": self._ehlo, "HELO": self._ehlo, "LHLO": self._ehlo, "MAIL": self._mail, "RCPT": self._rcpt,
             "DATA": self._data, "RSET": self._rset, "QUIT": self._quit, "XCLIENT": self._xclient,
-            "XFORWARD": self._xforward, "NOOP": self._noop,
+            "XFORWARD": self._xforward, "NOOP": self._noop, "STARTTLS": self._starttls,
         }  # fmt: skip
         handlers.get(verb, self._unknown)(verb, argument)
 
@@ -122,10 +124,20 @@ class Conversation:
             return self._unknown(verb, argument)
         self._forget()
         keywords = self._upstream.keywords_after_xclient if self.xclient else self._upstream.keywords
+        if self._upstream.tls is not None and not self.tls:
+            keywords = [*keywords, "STARTTLS"]
         lines = [self._upstream.hostname, *(keywords if verb != "HELO" else [])]
         usual = "\n".join(f"250{'-' if line is not lines[-1] else ' '}{line}" for line in lines)
         if self._act(verb, argument, usual):
             self._hello = argument
+
+    def _starttls(self, verb: str, argument: str) -> None:
+        if self._upstream.tls is None:
+            return self._unknown(verb, argument)
+        if self._act(verb, argument, "220 2.0.0 Ready"):
+            self._channel = self._upstream.tls.wrap_socket(self._channel, server_side=True)
+            self._buffer = b""
+            self.tls = self._channel.version()
 
     def _mail(self, verb: str, argument: str) -> None:
         if not self._hello or self._sender is not None:

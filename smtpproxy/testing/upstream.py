@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ class FakeUpstream:
 
     `keywords` are announced to EHLO; "XCLIENT NAME ADDR ..." and "XFORWARD ..." among them are also obeyed. After an
     XCLIENT, `keywords_after_xclient` are announced (the same without XCLIENT unless told otherwise).
+    With `tls` it offers STARTTLS.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class FakeUpstream:
         lmtp: bool = False,
         hostname: str = "upstream.example",
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.tls = tls
         self.keywords = list(keywords)
         self._after_xclient = keywords_after_xclient
         self.lmtp = lmtp

@@ -20,8 +20,24 @@
 ---@field relay boolean It may relay: a rule may set this.
 ---@field results Results What checks found.
 ---@field spoke_early boolean It has said something that is not its turn: there is input that nobody has read yet. True at on_connect, on_ehlo and on_data is a client that does not wait for our answer (RFC 5321 4.3.1, RFC 2920 3.1); between MAIL and DATA it may be pipelining.
----@field tls any None: the connection is not encrypted.
+---@field tls Tls|nil How the connection is encrypted; None while it is not.
 ---@field trusted boolean Its address is one of ours, [relaying] networks.
+
+---An encrypted connection.
+---@class Tls
+---@field bits integer
+---@field certificate Certificate|nil The client's, None when it has shown none.
+---@field cipher string
+---@field resumed boolean
+---@field server_name string|nil Whom the client wanted to reach (SNI); None when it did not say.
+---@field version string "TLSv1.3".
+
+---The one that the peer has shown; it was verified, for no other gets through the handshake.
+---@class Certificate
+---@field fingerprint string SHA-256 of the certificate, in lower-case hexadecimal digits.
+---@field issuer string
+---@field names string[] The DNS names and mail addresses that it is for.
+---@field subject string Its common name, else the whole subject.
 
 ---Where the client came in.
 ---@class Listener

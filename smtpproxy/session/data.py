@@ -67,16 +67,9 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     if refused is not None:
         return refused
     mail = transaction.mail
-    if transaction.changed:  # rules have changed the envelope
-        if (refused := of_recipients(session, (*chains.on_mail, *chains.on_rcpt), mail)) is not None:
-            return refused
-        if (worst := transaction.begin_again()) is not None:
-            rcpt, refused = worst
-            return session.handed_back(refused, transaction.route(rcpt), rcpt)
     copied = bool(mail.copies or mail.copied_to)
-    if copied and (worst := transaction.divide()) is not None:
-        rcpt, refused = worst
-        return session.handed_back(refused, transaction.route(rcpt), rcpt)
+    if (transaction.changed or copied) and (refused := _settle(session, transaction, copied)) is not None:
+        return refused
     parts = transaction.parts
     if not parts:
         return session.refused(NOBODY_LEFT, "rules have removed every recipient")
@@ -97,6 +90,22 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
         session.trace_refusal(of_handoff(session.trace, part.outlet.name, part.handoff.via, reply, ""))
     _tell(session, transaction, parts[-1].handoff.via, intake.size, reply)
     return reply
+
+
+def _settle(session: Session, transaction: Transaction, copied: bool) -> Reply | None:
+    """What rules have made of the envelope reaches the hand-offs; the answer where a rule or a hand-off refuses that."""
+    worst = None
+    if transaction.changed:
+        chains = session.chains
+        if (refused := of_recipients(session, (*chains.on_mail, *chains.on_rcpt), transaction.mail)) is not None:
+            return refused
+        worst = transaction.begin_again()
+    if worst is None and copied:
+        worst = transaction.divide()
+    if worst is None:
+        return None
+    rcpt, reply = worst
+    return session.handed_back(reply, transaction.route(rcpt), rcpt)
 
 
 def _ask_rules(session: Session, transaction: Transaction, ledger: Ledger, body: Arriving) -> Reply | None:

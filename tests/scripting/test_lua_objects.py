@@ -14,6 +14,7 @@ from smtpproxy.message.body import bytes_body
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.header import HeaderBlock, end_of_header
 from smtpproxy.scripting.lua import LuaError, LuaRule
+from smtpproxy.testing.rules import run_rule
 from smtpproxy.wire.address import parse_address
 
 RAW = b"Subject: hello\r\nReceived: one\r\nReceived: two\r\n\r\nfirst\r\nsecond\r\n"
@@ -345,3 +346,24 @@ def test_objects_that_are_there_in_every_call(mail: Mail) -> None:
     source = b"function on_data(mail) shared.n = (shared.n or 0) + 1 return deny(shared.n) end"
     lua = LuaRule(source, "a", "a.lua", {}, {}, objects={"shared": mail.notes})
     assert [lua.hooks["on_data"](mail).text for _ in range(3)] == ["1", "2", "3"]  # type: ignore[union-attr]
+
+
+def test_copies_in_lua() -> None:
+    source = """
+function on_message(mail)
+  mail:copy_for({ mail.recipients[1], "c@example.com" }, { name = "vip" }).header["X-Copy"] = "1"
+  for _, copy in pairs(mail.copies) do
+    copy.body:append("For you.\\n")
+    mail.notes.told = copy.name .. " " .. #copy.recipients .. " " .. tostring(copy)
+  end
+  mail.notes.same = mail.recipients[1].copy == mail:copy_for("c@example.com", { name = "vip" })
+  mail.notes.none = mail.recipients[2].copy == nil
+end
+"""
+    recipients = ["a@example.com", "b@example.com", "c@example.com"]
+    outcome = run_rule(source, "on_message", language="lua", recipients=recipients, message=b"Subject: x\r\n\r\nHello.\r\n")
+    assert [event for event, _ in outcome.logged] == ["rule_live"]
+    assert outcome.mail.notes.told == "vip 2 for <a@example.com>, <c@example.com>"
+    assert (outcome.mail.notes.same, outcome.mail.notes.none) == (True, True)
+    assert outcome.mail.copies[0].raw() == b"Subject: x\r\nX-Copy: 1\r\n\r\nHello.\r\nFor you.\r\n"
+    assert outcome.message == b"Subject: x\r\n\r\nHello.\r\n"

@@ -99,6 +99,11 @@ class Breaker:
             circuit.why = f"taken out: {why}"
             self._take_out(entry, circuit)
 
+    def out(self, entry: Entry) -> bool:
+        """Whether this version of the rule is out."""
+        circuit = self._circuits.get(_key(entry))
+        return circuit is not None and circuit.until is not None
+
     def refused(self, entry: Entry) -> None:
         """A rule that is out was asked: put it back when the cool-down is over, for the next call."""
         circuit = self._circuits.get(_key(entry))

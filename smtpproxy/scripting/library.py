@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from smtpproxy.scripting.breaker import Breaker
 from smtpproxy.scripting.budget import Budget
 from smtpproxy.scripting.errand import Errand
+from smtpproxy.scripting.errors import RuleError
 from smtpproxy.scripting.failure import Failure, rule_error
 from smtpproxy.scripting.hooks import CHAIN_BUDGET, EVERY, HOOKS, LOAD_CPU_BUDGET, Hook
 from smtpproxy.scripting.instance import Instance, run_python
@@ -46,6 +48,8 @@ class Library:
         self.doors = doors
         self.budget = budget
         self.notes = notes
+        self.breaker: Breaker | None = None
+        """Counts the failures of timers."""
         self.loaded: dict[tuple[str, str], Instance] = {}
         self._retired: deque[tuple[Instance, ...]] = deque()
 
@@ -57,13 +61,20 @@ class Library:
         try:
             self._guarded(instance, HOOKS["on_load"], lambda: self._run(instance))
             check(instance)
-            if self.live and "on_load" in instance.hooks:
-                self._guarded(instance, HOOKS["on_load"], instance.hooks["on_load"])
+            self._told_so(instance)
         except RULE_FAILURES as error:
             instance.forget()
             raise rule_error(error, instance.source.file) from error
         self.loaded[instance.key] = instance
         return instance
+
+    def _told_so(self, instance: Instance) -> None:
+        if self.live and "on_load" in instance.hooks:
+            try:
+                self._guarded(instance, HOOKS["on_load"], instance.hooks["on_load"])
+            except RULE_FAILURES as error:
+                failed = rule_error(error, instance.source.file)
+                raise RuleError(f"on_load failed: {failed.text}", failed.at) from error
 
     def _run(self, instance: Instance) -> None:
         if instance.source.language == "lua":
@@ -96,11 +107,15 @@ class Library:
         instance.forget()
 
     def tick(self, instance: Instance, function: Callable[[], Any]) -> None:
-        """Run a timer's function once."""
-        self.attempt(instance, EVERY, function)
+        """Run a timer's function once, unless its rule is out."""
+        entry = Entry(_Owner(instance), EVERY, function, wall=CHAIN_BUDGET, cpu=LOAD_CPU_BUDGET)
+        if self.breaker is not None and self.breaker.out(entry):
+            self.breaker.refused(entry)
+        elif not self.attempt(instance, EVERY, function) and self.breaker is not None:
+            self.breaker.failed(entry)
 
-    def attempt(self, instance: Instance, hook: Hook, function: Callable[[], Any]) -> None:
-        """Run, and log it if it fails."""
+    def attempt(self, instance: Instance, hook: Hook, function: Callable[[], Any]) -> bool:
+        """Run, and log it if it fails: then False."""
         try:
             self._guarded(instance, hook, function)
         except RULE_FAILURES as error:
@@ -109,6 +124,8 @@ class Library:
                 "rule_failed", level="error", rule=instance.source.name, version=instance.version, hook=hook.name,
                 at=failure.at, error=failure.error,
             )  # fmt: skip
+            return False
+        return True
 
     def _guarded(self, instance: Instance, hook: Hook, function: Callable[[], Any]) -> None:
         call = Call(trace=Trace(f"{hook.name} {instance.source.name}"), doors=self.doors)

@@ -90,6 +90,7 @@ class Rules:
         doors = {} if doors is None else doors
         notes = Notes() if notes is None else notes
         self.library = Library(log=log, doors=doors, budget=self.budget, notes=notes, live=live)
+        self.library.breaker = self.breaker
         self.observers = Observers(freeze, doors)
         self.timers = Timers(self.library.tick)
         self._settings = settings or {}

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from smtpproxy.config.problem import did_you_mean
 from smtpproxy.facts.surface import SURFACE
+from smtpproxy.scripting.hooks import CPU_BUDGET
 from smtpproxy.scripting.lua_arena import Arena, Misuse
 from smtpproxy.scripting.lua_errors import LuaError, LuaTimeout, failure
 from smtpproxy.scripting.lua_lanes import BINDING_ERRORS, Lane, Lanes
@@ -27,10 +28,10 @@ __all__ = ["LuaError", "LuaRule", "LuaTimeout"]
 MEMORY = 16 << 20
 """Octets that one version of a rule may hold."""
 BUDGET = 1_000_000
-"""Instructions of one hook call, and of the file's own code."""
+"""Instructions of one hook call, and of the file's own code; of a call with another CPU budget in proportion."""
 STEP = 500
 """Instructions between two looks at the meter."""
-SECONDS = 0.3
+SECONDS = CPU_BUDGET
 """CPU time between two doors."""
 
 _RUNTIME = ("lua_runtime.lua", "lua_handles.lua", "lua_together.lua", "lua_lanes.lua")
@@ -113,15 +114,22 @@ class LuaRule:
 class LuaHook:
     """One hook of a Lua rule, to be called as a Python function would be. `line` is where it begins."""
 
-    __slots__ = ("_index", "_lanes", "_words", "file", "line", "name")
+    __slots__ = ("_cpu", "_index", "_lanes", "_words", "file", "line", "name")
 
-    def __init__(self, lanes: Lanes, index: int, file: str, name: str, line: int, words: str) -> None:
+    def __init__(
+        self, lanes: Lanes, index: int, file: str, name: str, line: int, words: str, cpu: float | None = None
+    ) -> None:
+        self._cpu = cpu
         self._lanes = lanes
         self._index = index
         self._words = words
         self.file = file
         self.name = name
         self.line = line
+
+    def within(self, cpu: float) -> LuaHook:
+        """The same hook with a CPU budget of so many seconds a call."""
+        return LuaHook(self._lanes, self._index, self.file, self.name, self.line, self._words, cpu if cpu != SECONDS else None)
 
     def __call__(self, *arguments: Any) -> Verdict | None:
         lanes = self._lanes
@@ -135,7 +143,7 @@ class LuaHook:
                 break
         try:
             # (): nothing; 0: a door was asked; n: the number of what the hook returned; a tuple: it failed
-            answer = send((self._index, count))
+            answer = send((self._index, count, self._cpu))
             while type(answer) is int and answer == 0:
                 answer = send(lanes.answer(arena))
             verdict = None if answer is None else self._verdict(arena, answer)

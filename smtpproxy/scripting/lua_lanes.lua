@@ -65,14 +65,16 @@ function M.serve(limit, fact, edit, call, ask, take, plain, text, length, items,
     items = items, pair = pair, advance = advance, same = same, verdict = verdict, shared = shared_at, main = running(),
     gather = gather, park = park, join = join, settled = settled, scatter = scatter }
   sethook(tick, "", STEP)
-  local index, n = yield()
+  local index, n, cpu = yield()
   while true do
     cur = lane
-    lane.thread, lane.left, lane.reg, lane.depth = lane.main, BUDGET, {}, 0
+    lane.budget, lane.seconds = BUDGET, SECONDS
+    if cpu then lane.budget, lane.seconds = floor(BUDGET * cpu / SECONDS), cpu end
+    lane.thread, lane.left, lane.reg, lane.depth = lane.main, lane.budget, {}, 0
     lane.since, lane.tripped, lane.frames, lane.answered = nil, nil, nil, nil
     local hook = hooks[index]
     lane.hook, lane.name = hook.run, hook.name
-    index, n = ended(lane, xpcall(hook.run, failed, arguments(lane, n)))
+    index, n, cpu = ended(lane, xpcall(hook.run, failed, arguments(lane, n)))
   end
 end
 
@@ -80,7 +82,7 @@ end
 
 function M.load(f)                   -- run the file's own code, metered; nil, or message, frames, tripped
   local co = create(f)
-  local lane = { reg = {}, left = BUDGET, depth = 0, main = co, thread = co, loading = true }
+  local lane = { reg = {}, left = BUDGET, budget = BUDGET, seconds = SECONDS, depth = 0, main = co, thread = co, loading = true }
   cur = lane
   sethook(co, tick, "", STEP)
   local ok, message = resume(co)

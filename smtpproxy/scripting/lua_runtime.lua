@@ -54,7 +54,7 @@ local function trip(lane)            -- from now on no instruction of the script
   sethook(tick, "", 1)
 end
 
-local function over() error(where() .. "over its CPU budget of " .. BUDGET .. " instructions", 0) end
+local function over() error(where() .. "over its CPU budget of " .. cur.budget .. " instructions", 0) end
 
 function tick()
   local lane = cur
@@ -62,7 +62,7 @@ function tick()
     local left, now, since = lane.left - STEP, clock(), lane.since
     lane.left = left
     if not since then lane.since = now since = now end
-    if left > 0 and now - since < SECONDS then return end
+    if left > 0 and now - since < lane.seconds then return end
     trip(lane)
   end
   if getinfo(2, "S").source == CHUNK then over() end

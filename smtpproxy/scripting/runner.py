@@ -17,7 +17,7 @@ import greenlet
 from smtpproxy.scripting.errors import RuleTimeout, Tripped
 from smtpproxy.scripting.failure import Failure, Nonsense, verdict_for
 from smtpproxy.scripting.hooks import CPU_BUDGET, Hook
-from smtpproxy.scripting.trace import HOOK, Fault, Trace
+from smtpproxy.scripting.trace import CPU, HOOK, Fault, Trace
 from smtpproxy.scripting.verdict import Verdict
 
 LogFunction = Callable[..., None]
@@ -190,15 +190,20 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
             try:
                 verdict = entry.function(*arguments) if began < limit else _exhausted()
                 ended = _clock()
+                if call.meter is not None:
+                    _metered(call, entry)
                 append((HOOK, began, ended, entry, verdict))
                 if verdict is None and ended <= deadline:
                     began = ended
                     continue
                 call.deadline = NEVER
-                answer = _answered(chains, call, entry, verdict, late=ended > deadline)
+                late, began = ended > deadline, ended
+                answer = _answered(chains, call, entry, verdict, late=late)
             except RULE_FAILURES as error:
                 call.deadline = NEVER
-                answer = failed(chains, call, entry, error)
+                if call.meter is not None:
+                    _metered(call, entry)
+                answer = failed(chains, call, entry, error, began)
             if answer is not None:
                 return answer
             began = _clock()
@@ -227,11 +232,18 @@ def _answered(chains: Chains, call: Call, entry: Entry, verdict: Any, *, late: b
     return None if overruled.kind == "accept" else overruled
 
 
-def failed(chains: Chains, call: Call, entry: Entry, error: BaseException) -> Verdict | None:
-    """Log and trace the failure of a rule; the verdict that it declared for that."""
+def _metered(call: Call, entry: Entry) -> None:
+    """A call was long enough for `preemption.py` to see it at work: what it has used belongs to the trace."""
+    meter, call.meter = call.meter, None
+    if meter.entry is entry:
+        call.trace.append((CPU, 0.0, 0.0, entry, meter.used))
+
+
+def failed(chains: Chains, call: Call, entry: Entry, error: BaseException, began: float) -> Verdict | None:
+    """Log and trace the failure of a rule, called at `began`; the verdict that it declared for that."""
     failure = Failure.of(error, at=entry.rule.place(entry.function))
     declared = entry.on_timeout if failure.timeout else entry.on_error
-    call.trace.failure(Fault(entry, failure.error, failure.at, declared), failure.frames)
+    call.trace.failure(Fault(entry, failure.error, failure.at, declared), failure.frames, began)
     if isinstance(error, Tripped):
         chains.breaker.refused(entry)
         return verdict_for(declared, call, entry)

@@ -77,10 +77,11 @@ class Rule:
         return self.file
 
     def entry(self, hook: str) -> Entry:
+        function: Any = self.hooks[hook]
         return Entry(
             self,
             HOOKS[hook],
-            self.hooks[hook],
+            function.within(self.keys.cpu) if self.language == "lua" else function,
             on_error=self.on_error.get(hook, ""),
             on_timeout=self.on_timeout.get(hook, ""),
             wall=self.keys.wall,

@@ -10,11 +10,12 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from signal import ITIMER_PROF, getitimer
 from typing import Any, NamedTuple
 
 from smtpproxy.scripting.verdict import Verdict
 
-COMMAND, HOOK, REPLY, UPSTREAM, DOOR, EDIT, FAILURE, NOTE = range(8)
+COMMAND, HOOK, REPLY, UPSTREAM, DOOR, EDIT, FAILURE, NOTE, CPU = range(9)
 LIMIT = 400
 REFUSALS = 100
 """Of one transaction; those after them stand in the ring and in the log."""
@@ -102,10 +103,11 @@ class Trace:
         if len(self.refusals) < REFUSALS:
             self.refusals.append(refusal)
 
-    def failure(self, fault: Fault, frames: tuple[str, ...]) -> None:
-        """A rule failed; `frames` are the author's own."""
+    def failure(self, fault: Fault, frames: tuple[str, ...], began: float | None = None) -> None:
+        """A rule failed; `frames` are the author's own, `began` is when it was called."""
         now = time.monotonic()
-        self.append((FAILURE, now, now, fault.entry, (f"{fault.error} at {fault.place} -> {fault.declared}", *frames)))
+        words = f"{fault.error} at {fault.place} -> {fault.declared}"
+        self.append((FAILURE, now if began is None else began, now, fault.entry, (words, *frames)))
         if len(self.faults) < REFUSALS:
             self.faults.append(fault)
 
@@ -145,7 +147,7 @@ class Trace:
 class Told(NamedTuple):
     """An event in words: milliseconds since the connection, the kind, what happened, how long it took (None: no time).
 
-    `waited` are the milliseconds of a hook in which it waited for the answers of doors.
+    `waited` and `cpu` are the milliseconds in which a rule's call waited and computed; None: less than the meter sees.
     """
 
     at: float
@@ -154,6 +156,7 @@ class Told(NamedTuple):
     ms: float | None = None
     waited: float = 0.0
     more: tuple[str, ...] = ()
+    cpu: float | None = None
 
 
 def tell(trace: Trace) -> list[Told]:
@@ -178,10 +181,17 @@ def lines(events: Iterable[Told]) -> Iterable[str]:
         if not event.kind:
             yield f"{'':11} {event.text}"
             continue
-        waited = f", {event.waited:.2f} waiting" if event.waited else ""
-        took = f"  ({event.ms:.2f} ms{waited})" if event.ms is not None else ""
-        yield f"{event.at:9.1f}  {event.kind:<9} {event.text}{took}"
+        yield f"{event.at:9.1f}  {event.kind:<9} {event.text}{_took(event)}"
         yield from (f"{'':13}{line}" for line in event.more)
+
+
+def _took(event: Told) -> str:
+    if event.ms is None:
+        return ""
+    if event.kind not in (_WORDS[HOOK][0], _WORDS[FAILURE][0]):
+        return f"  ({event.ms:.2f} ms)"
+    cpu = f"{event.cpu:.2f}" if event.cpu is not None else "hardly any"
+    return f"  ({event.ms:.2f} ms: {event.waited:.2f} waiting, {cpu} CPU)" if event.waited else f"  ({event.ms:.2f} ms CPU)"
 
 
 def _heading(trace: Trace, mail: Any) -> Iterable[str]:
@@ -208,18 +218,37 @@ def _refused(trace: Trace) -> Iterable[str]:
 def _told(trace: Trace, events: tuple[Event, ...]) -> list[Told]:
     found = []
     doors: list[tuple[float, float]] = []
+    metered: float | None = None
     for kind, began, ended, what, answer in events:
+        if kind == CPU:
+            metered = answer
+            continue
         word, words = _WORDS[kind]
         text, *more = words(what, answer)
-        waited = 0.0
+        ms = (ended - began) * 1000 if kind in (HOOK, UPSTREAM, DOOR, FAILURE) else None
+        told = Told((began - trace.started) * 1000, word, text, ms, more=tuple(more))
         if kind == DOOR:
             doors.append((began, ended))
-        elif kind == HOOK and doors:
-            waited = _union([door for door in doors if door[0] >= began])
-            doors.clear()
-        ms = (ended - began) * 1000 if kind in (HOOK, UPSTREAM, DOOR) else None
-        found.append(Told((began - trace.started) * 1000, word, text, ms, waited * 1000, tuple(more)))
+        elif kind in (HOOK, FAILURE):
+            waited, cpu = _spent(ended - began, _union([door for door in doors if door[0] >= began]), metered)
+            told = told._replace(waited=waited * 1000, cpu=cpu * 1000 if cpu is not None else None)
+            doors, metered = [], None
+        found.append(told)
     return found
+
+
+def _spent(took: float, doors: float, metered: float | None) -> tuple[float, float | None]:
+    """Seconds in which a call waited, and in which it computed (None: below what the meter can see).
+
+    Whatever computes for longer than one tick of the meter (`preemption.py`) was seen by it. What is shorter did
+    nothing else than compute while it did not wait for a door.
+    """
+    tick = getitimer(ITIMER_PROF)[1]
+    if metered is not None:
+        return max(0.0, took - metered), min(metered, took)
+    if not tick or took - doors <= tick:
+        return doors, took - doors
+    return took - tick, None
 
 
 def _union(spans: list[tuple[float, float]]) -> float:

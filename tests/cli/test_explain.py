@@ -99,7 +99,7 @@ def test_a_rule_with_the_line_of_its_deny(server: RunningServer) -> None:
         f"<nobody@example.com> was refused by rule 10-why, 10-why.py:{line} in on_rcpt: 550 5.1.1 No such user"
     )
     story = explain(server, "last")
-    assert re.search(r"rule      on_rcpt 10-why \[[0-9a-f]{12}\]: deny 550 5\.1\.1 No .* at line \d+  \(\d+\.\d\d ms\)", story)
+    assert re.search(r"rule      on_rcpt 10-why \[[0-9a-f]{12}\]: deny 550 5\.1\.1 No .* at line \d+  \([\d.]+ ms CPU\)", story)
 
 
 def test_relaying(server: RunningServer) -> None:

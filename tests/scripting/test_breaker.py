@@ -136,6 +136,42 @@ class TestRollback:
         assert scripts.logged("rule_tripped")[0]["action"] == "remove"
 
 
+class TestTimers:
+    RULE = "from smtpproxy.script import every\n@every('10ms')\ndef tick():\n    1/0\n" + GOOD
+
+    def ticks(self, scripts: Any, count: int) -> int:
+        """How often the timer has run, after so many times that it was due."""
+        (instance,) = scripts.rules.table.instances.values()
+        before = len(scripts.logged("rule_failed"))
+        for _ in range(count):
+            scripts.rules.library.tick(instance, instance.timers[0].function)
+        return len(scripts.logged("rule_failed")) - before
+
+    def test_failures_count_and_are_logged_with_the_name_of_the_rule(self, scripts: Any) -> None:
+        scripts.restart(breaker=Breaker(failures=3))
+        scripts.load(a=self.RULE)
+        assert self.ticks(scripts, 5) == 3
+        assert {(one["rule"], one["hook"], one["at"]) for one in scripts.logged("rule_failed")} == {("a", "every", "a.py:4")}
+        assert (scripts.logged("rule_tripped")[0]["rule"], scripts.logged("rule_tripped")[0]["hook"]) == ("a", "every")
+        assert scripts.rcpt().startswith("defer 451"), "the whole rule is out"
+
+    def test_after_the_cool_down_it_is_tried_again(self, scripts: Any) -> None:
+        scripts.restart(breaker=Breaker(failures=3, cooldown=Duration(30)))
+        scripts.load(a=self.RULE)
+        self.ticks(scripts, 3)
+        scripts.clock.time += 31
+        assert self.ticks(scripts, 3) == 1, "one look, one failure, out again"
+        assert len(scripts.logged("rule_restored")) == 1
+
+
+def test_on_load_is_named_where_it_fails(scripts: Any) -> None:
+    (problem,) = scripts.load(a="def on_load():\n    1/0\n").problems
+    assert (problem.at, problem.text) == ("a.py:2", "on_load failed: ZeroDivisionError: division by zero")
+    scripts.write("b.lua", "function on_load()\n  error('no list')\nend")
+    problem = scripts.rules.load().problems[-1]
+    assert (problem.at, problem.text) == ("b.lua:2", "on_load failed: no list")
+
+
 def test_a_stall_is_logged_with_the_rule_that_held_the_hub(scripts: Any) -> None:
     scripts.load(a="from time import thread_time\nimport gevent.monkey\nSLEEP = gevent.monkey.get_original('time', 'sleep')\n"
                    "def on_rcpt(mail, rcpt):\n    SLEEP(.35)\n")  # fmt: skip

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from smtpproxy.dns.zone import Zone
@@ -136,3 +137,45 @@ def test_verdicts_in_lua_that_a_hook_does_not_allow_are_told_at_load(scripts: An
 def test_functions_in_lua_answer_to_themselves(scripts: Any, text: str) -> None:
     scripts.write("a.lua", text)
     assert scripts.rules.load().problems == ()
+
+
+class TestBudgetsOfLua:
+    """[rule.NAME] cpu and wall hold in Lua as in Python, and are live without a new version."""
+
+    LOOP = "function on_rcpt(mail, rcpt) local n = 0 for i = 1, {0} do n = n + 1 end return deny(tostring(n)) end"
+
+    def answered(self, scripts: Any, turns: int, **keys: str) -> str:
+        scripts.write("a.lua", self.LOOP.format(turns))
+        scripts.rules.configure({"a": keys}, {"mx": ["*"]})
+        scripts.rules.load()
+        return scripts.rcpt()
+
+    def test_more_cpu_than_usual(self, scripts: Any) -> None:
+        assert self.answered(scripts, 300_000).endswith("300000")
+        assert "Temporary failure" in self.answered(scripts, 1_500_000)
+        assert self.answered(scripts, 1_500_000, cpu="5s").endswith("1500000")
+
+    def test_less_cpu_than_usual(self, scripts: Any) -> None:
+        assert self.answered(scripts, 30_000).endswith("30000")
+        assert "Temporary failure" in self.answered(scripts, 30_000, cpu="6ms")
+        assert scripts.logged("rule_failed")[-1]["error"] == "LuaTimeout: over its CPU budget of 20000 instructions"
+
+    def test_a_change_of_the_budget_is_no_new_version(self, scripts: Any) -> None:
+        self.answered(scripts, 1_500_000)
+        version = scripts.rules.table.rules[0].version
+        assert self.answered(scripts, 1_500_000, cpu="5s").endswith("1500000")
+        assert scripts.rules.table.rules[0].version == version
+
+    def test_wall_ends_a_wait_in_a_door(self, scripts: Any) -> None:
+        class Slow(Zone):
+            def query(self, *_: Any) -> Any:
+                gevent.sleep(10)
+
+        scripts.doors["dns"] = Slow()
+        scripts.write("a.lua", "on_timeout = 'deny'\nfunction on_rcpt(mail, rcpt) dns.mx('example.com') end")
+        scripts.rules.configure({"a": {"wall": "100ms"}}, {"mx": ["*"]})
+        scripts.rules.load()
+        scripts.rules.budget.start()
+        with gevent.Timeout(3):
+            assert scripts.rcpt().startswith("deny 550")
+        assert "over its wall budget" in scripts.logged("rule_failed")[0]["error"]

@@ -125,7 +125,7 @@ def test_a_broken_save_keeps_the_last_good_version(live: Any) -> None:
         ("def on_rcpt(mail): pass", "a.py:1: on_rcpt takes 2 arguments"),
         ("x = '\0'", "a.py: "),
         ("x = '\udcff'", "a.py"),
-        ("def on_load():\n    raise OSError('gone')", "a.py:2: OSError: gone"),
+        ("def on_load():\n    raise OSError('gone')", "a.py:2: on_load failed: OSError: gone"),
         ("import helper\nx = helper.gone", "a.py:2: AttributeError"),
         ("x = (" * 200 + ")" * 200, "a.py"),
     ],

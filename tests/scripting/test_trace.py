@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from smtpproxy.scripting.trace import Trace, story
+import gevent
+import pytest
+
+from smtpproxy.dns.zone import Zone
+from smtpproxy.scripting.trace import Trace, story, tell
 from smtpproxy.wire.reply import Reply
 
 MAIL = SimpleNamespace(id="s1.1", sender="a@example.com", recipients=["b@example.com", "c@example.com"])
@@ -14,7 +20,7 @@ MAIL = SimpleNamespace(id="s1.1", sender="a@example.com", recipients=["b@example
 
 def told(trace: Trace, mail: Any = None) -> list[str]:
     """The story without times."""
-    return [re.sub(r"^ *-?[\d.]+  |  \([\d.]+ ms\)$", "", line).strip() for line in story(trace, mail)]
+    return [re.sub(r"^ *-?[\d.]+  |  \([\d.]+ ms(?: CPU)?\)$", "", line).strip() for line in story(trace, mail)]
 
 
 def test_names_sender_and_recipients_first() -> None:
@@ -94,3 +100,56 @@ def test_is_bounded() -> None:
     assert len(lines) == 12
     assert lines[1] == "... earlier events of this transaction were forgotten ..."
     assert lines[-1] == "note      999"
+
+
+class TestTime:
+    """Of each call of a rule: how long it waited, and how long it computed."""
+
+    @pytest.fixture
+    def timed(self, scripts: Any) -> Iterator[Any]:
+        """Tells the one line about the rule, and its milliseconds: all, waiting, CPU (None: hardly any)."""
+        scripts.doors["dns"] = Zone()
+        scripts.rules.start()
+
+        def run(text: str) -> tuple[str, float, float, float | None]:
+            scripts.load(a=text)
+            scripts.rcpt()
+            (event,) = [event for event in tell(scripts.call.trace) if event.kind in ("rule", "failed")]
+            (line,) = [line for line in story(scripts.call.trace) if f" {event.kind} " in line]
+            assert event.ms is not None
+            return line, event.ms, event.waited, event.cpu
+
+        yield run
+        scripts.rules.stop()
+
+    def test_a_short_call_is_all_cpu(self, timed: Any) -> None:
+        line, ms, waited, cpu = timed("def on_rcpt(mail, rcpt): sum(range(1000))")
+        assert (waited, cpu) == (0.0, ms)
+        assert re.search(r"  \([\d.]+ ms CPU\)$", line)
+
+    def test_a_call_that_computes_is_metered(self, timed: Any) -> None:
+        line, ms, _, cpu = timed(
+            "import time\ndef on_rcpt(mail, rcpt):\n    end = time.thread_time() + .1\n    while time.thread_time() < end: pass"
+        )
+        assert 70 < cpu <= ms
+        assert re.search(r" ms: [\d.]+ waiting, [\d.]+ CPU\)$", line)
+
+    def test_a_call_that_sleeps_is_all_waiting(self, timed: Any) -> None:
+        line, _, waited, cpu = timed("import gevent\ndef on_rcpt(mail, rcpt): gevent.sleep(.1)")
+        assert waited > 85 and cpu is None
+        assert line.endswith(" waiting, hardly any CPU)")
+
+    def test_others_do_not_count_while_it_waits(self, timed: Any) -> None:
+        def busy() -> None:
+            end = time.monotonic() + 0.15
+            while time.monotonic() < end:
+                pass
+
+        gevent.spawn_later(0.01, busy)
+        _, ms, _, cpu = timed("import gevent\ndef on_rcpt(mail, rcpt): gevent.sleep(.05)")
+        assert ms > 100
+        assert cpu is None or cpu < 30
+
+    def test_a_call_that_fails_has_its_time_too(self, timed: Any) -> None:
+        line, ms, waited, cpu = timed("import gevent\ndef on_rcpt(mail, rcpt):\n    gevent.sleep(.05)\n    1/0")
+        assert "failed" in line and ms > 45 and waited > 35 and cpu is None

@@ -13,6 +13,8 @@ from smtpproxy.cli.instance import HERE, typed
 from smtpproxy.cli.try_it import looked_at
 
 PLUGIN = "smtpproxy.testing.plugin"
+TIMEOUT = 120.0
+"""Seconds: a rule inside of a C function that never returns can be stopped by nobody."""
 NO_TESTS = 5
 STATUS = {0: 0, 1: 1, NO_TESTS: NO_TESTS}
 """Of pytest, to ours: whatever else went wrong is 2."""
@@ -31,6 +33,7 @@ def add(subparsers: Any) -> None:
     option("-k", dest="words", metavar="WORDS", help="only tests whose names fit, as for pytest")
     option("-x", dest="first", action="store_true", help="end with the first that fails")
     option("-v", dest="verbose", action="store_true", help="name every test")
+    option("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="end all when one test takes longer; default 120")
     option("--pdb", action="store_true", help="the debugger where a test fails")
     parser.set_defaults(folder=None)
 
@@ -55,6 +58,7 @@ def _run(tests: list[Path], args: argparse.Namespace) -> int:
 
     sys.dont_write_bytecode = True  # the folder of rules stays as it is
     options = ["-p", PLUGIN, "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".", "--import-mode", "importlib"]
+    options += ["-o", f"faulthandler_timeout={args.timeout}", "-o", "faulthandler_exit_on_timeout=true"]
     options += ["-k", args.words] if args.words else []
     wanted = {"-x": args.first, "-v": args.verbose, "--pdb": args.pdb, "-q": not args.verbose}
     status = int(pytest.main([*options, *[word for word, given in wanted.items() if given], *map(str, tests)]))

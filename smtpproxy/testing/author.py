@@ -136,6 +136,9 @@ class RuleUnderTest:
         self.handoffs = {"quarantine": "quarantine"}
         """Kinds of the hand-offs that rules choose, by name; what is not here is a proxy."""
 
+    def __repr__(self) -> str:
+        return f"<rule {', '.join(file.name for file in self._files)}>"
+
     def __call__(self, *names: str) -> RuleUnderTest:
         """Other rules of the folder, in the order of their numbers: rule("20-local-people"), rule("10-a", "20-b.lua")."""
         return RuleUnderTest(self._world, [find(self._world.folder, name) for name in names])

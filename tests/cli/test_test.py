@@ -171,6 +171,14 @@ def test_a_rule_that_cannot_be_stopped_ends_its_test_and_no_other(scripts: Scrip
     assert "1 failed, 2 passed" in done.stdout, done.stdout
 
 
+def test_a_rule_that_hangs_in_c_ends_the_run_and_is_named(scripts: Scripts) -> None:
+    scripts.write("10-held.py", "import ctypes\n\ndef on_mail(mail, sender):\n    ctypes.PyDLL(None).sleep(600)\n")
+    scripts.write("tests/test_held.py", "def test_held(rule):\n    rule.mail()\n")
+    done = scripts.test("--timeout", "3")
+    assert done.returncode == 1
+    assert "Timeout (0:00:03)!" in done.stderr and 'scripts/10-held.py", line 4 in on_mail' in done.stderr
+
+
 def test_time_moves_when_it_is_told_to(scripts: Scripts) -> None:
     scripts.write("10-clock.py", """
         import time

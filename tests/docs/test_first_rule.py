@@ -26,7 +26,7 @@ SMTPPROXY = [sys.executable, "-m", "smtpproxy"]
 PASSING = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "THEN"),
     (r"\[[0-9a-f]{12}\]", "[VERSION]"),
-    (r"\w{10}\.1\.eml", "ID.eml"),
+    (r"\w+\.1\.eml", "ID.eml"),
     (r"helo \S+,", "helo HERE,"),
     (r"^ *\d+\.\d  ", "AT  "),
     (r"\(\d+\.\d\d ms[^)]*\)", "(TIME)"),

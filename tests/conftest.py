@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,15 @@ def upstream() -> Iterator[FakeUpstream]:
     """A fake upstream on the loopback."""
     with FakeUpstream() as server:
         yield server
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that other users reach, too; pytest's own are for its user alone, and every run of pytest sees to that."""
+    path = Path(tempfile.mkdtemp(prefix="smtpproxy-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

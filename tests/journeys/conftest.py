@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -372,15 +371,6 @@ def clamd(folder: Path) -> Iterator[Callable[..., Clamd]]:
     yield starter
     for instance in started:
         instance.stop()
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that the servers' own users can reach."""
-    path = Path(tempfile.mkdtemp(prefix="journey-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

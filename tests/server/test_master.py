@@ -15,7 +15,7 @@ import pytest
 
 from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.front import ENVELOPE
-from smtpproxy.testing.process import RunningServer
+from smtpproxy.testing.process import RunningServer, running_server
 from smtpproxy.testing.waiting import until
 
 Start = Callable[..., RunningServer]
@@ -216,19 +216,17 @@ def test_systemd_is_told(start: Start, tmp_path: Path, monkeypatch: pytest.Monke
 # -- users ---------------------------------------------------------------------------------------------------------------
 
 
-def test_workers_become_the_user_and_the_master_does_not(start: Start, tmp_path: Path) -> None:
+def test_workers_become_the_user_and_the_master_does_not(folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.fail("this test needs root, as the checks have it")
-    for folder in (tmp_path, *tmp_path.parents):
-        folder.chmod(folder.stat().st_mode | 0o055)
-    server = start('user = "nobody"\n' + toml())
-    deliver(server.port)
-    assert os.stat(f"/proc/{server.pid}").st_uid == 0
-    for pid in server.workers:
-        status = Path(f"/proc/{pid}/status").read_text()
-        assert re.search(r"^Uid:\s+65534\s+65534\s+65534\s+65534$", status, re.MULTILINE)
-        assert "Groups:\t65534" in status
-    assert (server.folder / "data").stat().st_uid == 65534
+    with running_server(folder / "server", 'user = "nobody"\n' + toml()) as server:
+        deliver(server.port)
+        assert os.stat(f"/proc/{server.pid}").st_uid == 0
+        for pid in server.workers:
+            status = Path(f"/proc/{pid}/status").read_text()
+            assert re.search(r"^Uid:\s+65534\s+65534\s+65534\s+65534$", status, re.MULTILINE)
+            assert "Groups:\t65534" in status
+        assert (server.folder / "data").stat().st_uid == 65534
 
 
 # -- rules that end or hold a worker -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import trustme
 
 from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.front import ENVELOPE
-from smtpproxy.testing.process import RunningServer
+from smtpproxy.testing.process import RunningServer, running_server
 from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.testing.waiting import until
 
@@ -337,12 +337,10 @@ def test_many_messages_use_an_encrypted_connection_again(start: Start, authority
 
 
 def test_a_key_only_root_can_read_serves_workers_that_are_not_root(
-    start: Start, authority: trustme.CA, trusting: ssl.SSLContext, tmp_path: Path
+    folder: Path, authority: trustme.CA, trusting: ssl.SSLContext
 ) -> None:
-    for folder in (tmp_path, *tmp_path.parents):
-        folder.chmod(folder.stat().st_mode | 0o055)
-    cert = issue(authority, tmp_path / "mx.pem", "mx.example.com")
+    cert = issue(authority, folder / "mx.pem", "mx.example.com")
     cert.chmod(0o600)
     assert os.geteuid() == 0, "this test needs root, as the checks have it"
-    server = start('user = "nobody"\n' + toml(f'cert = "{cert}"'))
-    assert deliver(encrypted(server, trusting)).startswith("250")
+    with running_server(folder / "server", 'user = "nobody"\n' + toml(f'cert = "{cert}"')) as server:
+        assert deliver(encrypted(server, trusting)).startswith("250")

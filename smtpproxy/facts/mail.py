@@ -11,6 +11,7 @@ from smtpproxy.facts.missing import put
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.message.edits import Ledger
 from smtpproxy.wire.address import Address, parse_address
+from smtpproxy.wire.reply import Reply
 
 
 class Mail(Content):
@@ -194,8 +195,9 @@ class Mail(Content):
         put(self, "_via", quarantine)
         self._changed()
 
-    def accepted(self, rcpt: Recipient) -> None:
-        """The hand-off has taken this recipient (the session says so): no change of the envelope."""
+    def accepted(self, rcpt: Recipient, reply: Reply | None = None) -> None:
+        """The hand-off has taken this recipient with this reply (the session says so): no change of the envelope."""
+        put(rcpt, "reply", reply)
         put(rcpt, "settled", True)
         self.recipients.append(rcpt)
 

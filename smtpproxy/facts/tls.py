@@ -15,6 +15,7 @@ class Certificate(Fact):
         self.subject = subject
         """Its common name, else the whole subject."""
         self.issuer = issuer
+        """Who has signed it: common name, else the whole name."""
         self.names = names
         """The DNS names and mail addresses that it is for."""
         self.fingerprint = fingerprint
@@ -39,10 +40,13 @@ class Tls(Fact):
         self.version = version
         """ "TLSv1.3"."""
         self.cipher = cipher
+        """As OpenSSL calls it."""
         self.bits = bits
+        """Of the key that the cipher uses."""
         self.server_name = server_name
         """Whom the client wanted to reach (SNI); None when it did not say."""
         self.resumed = resumed
+        """The session goes on from an earlier one, without a whole handshake."""
         self.certificate = certificate
         """The client's, None when it has shown none."""
 

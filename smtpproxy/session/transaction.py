@@ -246,8 +246,7 @@ def rcpt(session: Session, command: Command) -> Reply:
     reply = ANOTHER_TRANSACTION if apart else transaction.hand_over(rcpt)
     if not reply.positive:
         return session.handed_back(reply, transaction.route(rcpt), rcpt)
-    rcpt.reply = reply
-    mail.accepted(rcpt)
+    mail.accepted(rcpt, reply)
     session.state = State.RCPT
     session.watch("watch_rcpt", mail, rcpt)
     return Reply(250, "2.1.5", text) if text else reply

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from smtpproxy.facts.delivery import Delivery
 from smtpproxy.facts.login import Login
+from smtpproxy.facts.tls import Certificate, Tls
 from smtpproxy.message.rendering import with_crlf
 from smtpproxy.scripting.facade import Timer
 from smtpproxy.scripting.hooks import HOOKS
@@ -50,6 +51,10 @@ class Facts(TypedDict, total=False):
     relay: bool
     trusted: bool
     spoke_early: bool
+    tls: bool
+    """The connection is encrypted."""
+    certificate: str
+    """The fingerprint of the one that the client has shown: encrypted, too."""
     sender: str
     """"" is the null sender."""
     to: str | Sequence[str]
@@ -260,7 +265,14 @@ def _client(facts: Facts) -> Mapping[str, Any]:
     given: dict[str, Any] = {key: value for key, value in facts.items() if key in attributes}
     if "client" in facts:
         given["address"] = facts["client"]
+    if facts.get("tls") or "certificate" in facts:
+        given["tls"] = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, certificate=_certificate(facts))
     return given
+
+
+def _certificate(facts: Facts) -> Certificate | None:
+    shown = facts.get("certificate")
+    return Certificate("client.example", "Test CA", ("client.example",), shown) if shown else None
 
 
 def _envelope(facts: Facts) -> tuple[str, Sequence[str]]:

@@ -75,6 +75,14 @@ def test_a_partner_relays(recipe: Recipe) -> None:
         assert recipe("partner-relays").send(client=address, to="a@elsewhere.example").accepted is accepted
 
 
+def test_a_partner_is_known_by_its_certificate(recipe: Recipe) -> None:
+    rule = recipe("partner-certificate").configure(fingerprints=["c0ffee"])
+    assert rule.send(certificate="c0ffee", to="a@elsewhere.example").accepted
+    assert rule.send(certificate="decaf", to="a@elsewhere.example").refused
+    assert rule.send(tls=True, to="a@elsewhere.example").refused
+    assert rule.send(to="a@elsewhere.example").refused
+
+
 @both("hourly")
 def test_mails_are_counted(recipe: Recipe, name: str) -> None:
     rule = recipe(name)

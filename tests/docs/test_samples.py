@@ -26,7 +26,7 @@ from smtpproxy.scripting.verdict import deny
 from smtpproxy.testing.rules import Outcome, run_rule
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "DEVELOPING.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "DEVELOPING.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "scripts").rglob("*.md")])
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FIRST_LINE = re.compile(r"(?:#|--) (\S+\.(?:py|lua|toml))$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")

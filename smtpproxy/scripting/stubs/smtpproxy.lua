@@ -25,17 +25,17 @@
 
 ---An encrypted connection.
 ---@class Tls
----@field bits integer
+---@field bits integer Of the key that the cipher uses.
 ---@field certificate Certificate|nil The client's, None when it has shown none.
----@field cipher string
----@field resumed boolean
+---@field cipher string As OpenSSL calls it.
+---@field resumed boolean The session goes on from an earlier one, without a whole handshake.
 ---@field server_name string|nil Whom the client wanted to reach (SNI); None when it did not say.
 ---@field version string "TLSv1.3".
 
 ---The one that the peer has shown; it was verified, for no other gets through the handshake.
 ---@class Certificate
 ---@field fingerprint string SHA-256 of the certificate, in lower-case hexadecimal digits.
----@field issuer string
+---@field issuer string Who has signed it: common name, else the whole name.
 ---@field names string[] The DNS names and mail addresses that it is for.
 ---@field subject string Its common name, else the whole subject.
 

@@ -27,7 +27,7 @@ PASSING = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "THEN"),
     (r"\[[0-9a-f]{12}\]", "[VERSION]"),
     (r"\w+\.1\.eml", "ID.eml"),
-    (r"helo \S+,", "helo HERE,"),
+    (r"(name \S+, )?helo \S+,", "helo HERE,"),
     (r"^ *\d+\.\d  ", "AT  "),
     (r"\(\d+\.\d\d ms[^)]*\)", "(TIME)"),
     (r"in \d+\.\d+s", "in TIME"),

@@ -10,6 +10,7 @@ command -v swaks >/dev/null || missing="$missing swaks"
 command -v dovecot >/dev/null || missing="$missing dovecot-core"
 [ -x /usr/lib/dovecot/lmtp ] || [ -x /usr/libexec/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
 command -v clamd >/dev/null || missing="$missing clamav-daemon"
+command -v haproxy >/dev/null || missing="$missing haproxy"
 command -v openssl >/dev/null || missing="$missing openssl"
 [ -n "$missing" ] || exit 0
 

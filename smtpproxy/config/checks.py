@@ -11,7 +11,7 @@ from typing import Any
 from smtpproxy.config.lines import Keys
 from smtpproxy.config.problem import Problem, did_you_mean
 from smtpproxy.config.schema import QUARANTINE, Config, Handoff, Listener
-from smtpproxy.config.values import Endpoint
+from smtpproxy.config.values import Endpoint, Networks
 
 Report = Callable[[Keys, str, str], None]
 Raw = dict[str, Any]
@@ -46,11 +46,18 @@ def _table(raw: Raw, name: str) -> Raw:
 
 def warnings(config: Config) -> Iterator[Problem]:
     """What is allowed and probably not meant."""
-    file, _, line = config.origins.get("relaying.networks", "").rpartition(":")
-    for network in config.relaying.networks:
+    yield from _everybody(config, "relaying.networks", config.relaying.networks, "is an open relay: anybody may send anywhere")
+    for name, listener in config.listener.items():
+        for key in ("proxy_from", "xclient_from"):
+            text = "is everybody: anybody may say that he is somebody else"
+            yield from _everybody(config, f"listener.{name}.{key}", getattr(listener, key), text)
+
+
+def _everybody(config: Config, key: str, networks: Networks, text: str) -> Iterator[Problem]:
+    file, _, line = config.origins.get(key, "").rpartition(":")
+    for network in networks:
         if ipaddress.ip_network(network).prefixlen == 0:
-            text = f"{network} is an open relay: anybody may send anywhere"
-            yield Problem(file, "relaying.networks", text, line=int(line or 0))
+            yield Problem(file, key, f"{network} {text}", line=int(line or 0))
 
 
 def _check_listener(name: str, listener: Listener, handoffs: Raw, report: Report) -> None:
@@ -62,6 +69,9 @@ def _check_listener(name: str, listener: Listener, handoffs: Raw, report: Report
     if listener.handoff not in handoffs:
         hint = did_you_mean(listener.handoff, handoffs) or f"write a [handoff.{listener.handoff}]"
         report((*at, "handoff"), f"there is no [handoff.{listener.handoff}]", hint)
+    for key, given in (("proxy_mode", listener.proxy_mode != "require"), ("proxy_tls", listener.proxy_tls)):
+        if given and not listener.proxy_from:
+            report((*at, key), "has no use without proxy_from", "")
     for rule in listener.rules:
         if not _RULE.fullmatch(rule):
             report((*at, "rules"), f'{rule!r}: write "*", "name" or "!name"', "")

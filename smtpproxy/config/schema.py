@@ -87,6 +87,27 @@ class Listener(Struct, frozen=True, kw_only=True):
         bool,
         about("Whether XCLIENT may also say as whom the client has logged in. That login may relay."),
     ] = False
+    proxy_from: Annotated[
+        Networks,
+        about(
+            "Networks of balancers that begin each connection with a PROXY header (version 1 or 2), which says who the real "
+            "client is. From these a header is required, from all others it is refused."
+        ),
+    ] = Networks()
+    proxy_mode: Annotated[
+        Literal["require", "allow"],
+        about(
+            "allow: clients in those networks may also come without a header. They are greeted only when the time for one is "
+            "over ([limits] timeouts.proxy)."
+        ),
+    ] = "require"
+    proxy_tls: Annotated[
+        bool,
+        about(
+            "Whether a balancer is believed that the client's connection was encrypted as far as there. "
+            "It then counts as TLS, also where TLS is required."
+        ),
+    ] = False
     bare_newline: Annotated[
         Literal["reject", "normalize"],
         about(
@@ -275,6 +296,7 @@ class RuleKeys(Struct, frozen=True, kw_only=True):
 class LimitTimeouts(Struct, frozen=True, kw_only=True):
     """How long a client may take."""
 
+    proxy: Annotated[Duration, about("For the PROXY header of a balancer.")] = Duration(3)
     tls: Annotated[Duration, about("For the TLS handshake.")] = Duration(30)
     command: Annotated[Duration, about("To send its next command (RFC 5321 4.5.3.2.7).")] = Duration(300)
     data: Annotated[Duration, about("Between two blocks of a message.")] = Duration(180)
@@ -341,7 +363,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
     Config: frozenset({"users", "queue", "route", "admin", "dns"}),
-    Listener: frozenset({"auth", "proxy_from", "proxy_mode"}),
+    Listener: frozenset({"auth"}),
     Limits: frozenset({"auth_failures"}),
 }
 """Settings that are known but not there yet: the error says so instead of guessing at a slip of the pen."""

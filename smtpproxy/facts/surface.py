@@ -42,7 +42,7 @@ def _names(read: str, write: str = "", call: str = "") -> Names:
 # Notes and header fields are reached by index as well: any name of a note, any name of a field.
 SURFACE: Mapping[type, Names] = {
     Client: _names(
-        "id address port name helo esmtp tls login listener notes results relay forwarded trusted"
+        "id address port connected_address name helo esmtp tls login listener notes results relay forwarded trusted"
         " errors recipients_refused mails octets spoke_early",
         "relay",
     ),

@@ -19,7 +19,7 @@ class Certificate(Fact):
         self.names = names
         """The DNS names and mail addresses that it is for."""
         self.fingerprint = fingerprint
-        """SHA-256 of the certificate, in lower-case hexadecimal digits."""
+        """SHA-256 of the certificate, in lower-case hexadecimal digits; empty where a balancer in front of us has seen it."""
 
 
 class Tls(Fact):
@@ -38,7 +38,7 @@ class Tls(Fact):
         certificate: Certificate | None = None,
     ) -> None:
         self.version = version
-        """ "TLSv1.3"."""
+        """ "TLSv1.3"; empty where a balancer in front of us has not said."""
         self.cipher = cipher
         """As OpenSSL calls it."""
         self.bits = bits
@@ -51,4 +51,4 @@ class Tls(Fact):
         """The client's, None when it has shown none."""
 
     def __str__(self) -> str:
-        return f"{self.version} {self.cipher}"
+        return f"{self.version} {self.cipher}".strip() or "TLS"

@@ -200,11 +200,16 @@ class Connection:
         """The TLS session's facts (cipher, version, peer certificate), None on a plain connection."""
         return self._tls.session if self._tls is not None else None
 
-    def start_tls(self, context: ssl.SSLContext, *, server_side: bool, hostname: str | None = None) -> None:
-        """Shake hands.  Whatever was read before is dropped (RFC 3207 4.2, CVE-2011-0411), on either side."""
+    def start_tls(
+        self, context: ssl.SSLContext, *, server_side: bool, hostname: str | None = None, hello: bytes = b""
+    ) -> None:
+        """Shake hands.  Whatever was read before is dropped (RFC 3207 4.2, CVE-2011-0411), on either side.
+
+        ``hello``: the beginning of the peer's handshake, where something else was read before it (a PROXY header).
+        """
         self.flush()
         self.lines.rest()
-        tls = _Tls(context, server_side, hostname)
+        tls = _Tls(context, server_side, hostname, hello)
         tls.handshake(self)
         self._tls = tls
 
@@ -234,8 +239,9 @@ class _Tls:
 
     __slots__ = ("_incoming", "_outgoing", "session")
 
-    def __init__(self, context: ssl.SSLContext, server_side: bool, hostname: str | None) -> None:
+    def __init__(self, context: ssl.SSLContext, server_side: bool, hostname: str | None, hello: bytes) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._incoming.write(hello)
         self.session = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=hostname)
 
     def handshake(self, connection: Connection) -> None:

@@ -31,16 +31,46 @@ class Admission:
         self._each = limits.connections_per_client
         self._tally = tally
 
-    def enter(self, address: str) -> bool:
-        """Count a connection in; False (and not counted) when there is no room for it."""
-        tally = self._tally
-        if 0 < self._all <= tally.total() or 0 < self._each <= tally.of_address(address):
+    def enter(self, address: str) -> Ticket | None:
+        """Count a connection in; None (and not counted) when there is no room for it.
+
+        Without an address it counts among all, but as nobody's: a server in front of us has yet to say whose it is.
+        """
+        if 0 < self._all <= self._tally.total() or not self.room(address):
+            return None
+        self._tally.enter(address)
+        return Ticket(self, self._tally, address)
+
+    def room(self, address: str) -> bool:
+        """Whether one more connection of this address may be there."""
+        return not address or self._each <= 0 or self._tally.of_address(address) < self._each
+
+
+class Ticket:
+    """A connection that was counted in."""
+
+    __slots__ = ("_admission", "_tally", "address")
+
+    def __init__(self, admission: Admission, tally: Tally, address: str) -> None:
+        self._admission = admission
+        self._tally = tally
+        self.address = address
+        """Under which it is counted."""
+
+    def move(self, address: str) -> bool:
+        """Count it under another address from now on; False, and nothing has changed, where that has too many."""
+        if address == self.address:
+            return True
+        if not self._admission.room(address):
             return False
-        tally.enter(address)
+        self._tally.leave(self.address)
+        self._tally.enter(address)
+        self.address = address
         return True
 
-    def leave(self, address: str) -> None:
-        self._tally.leave(address)
+    def leave(self) -> None:
+        """Count it out."""
+        self._tally.leave(self.address)
 
 
 class Listener:
@@ -81,34 +111,38 @@ class Listener:
         address = peer[0].removeprefix(MAPPED) if peer[0].startswith(MAPPED) else peer[0]
         limits = services.limits
         connection = Connection(sock, limits.timeouts.command, limits.line_length)
-        if not self._admission.enter(address):
+        hop = (entrance.proxy_from and address in entrance.proxy_from) or (
+            entrance.xclient_from and address in entrance.xclient_from
+        )
+        ticket = self._admission.enter("" if hop else address)
+        if ticket is None:
             services.log("connection_refused", client=address, reply=str(TOO_MANY))
             connection.write(bytes(TOO_MANY))
             connection.finish()
             return
         client = Client(services.new_id(), address, peer[1], entrance.facts, _lookup(services), connection.ahead)
         client.trusted = address in services.relaying.networks
-        session = Session(connection, client, entrance, services)
-        session.call.abandoned = lambda: self._abandoned(session, services)
+        session = Session(connection, client, entrance, services, ticket)
+        session.call.abandoned = lambda: self._abandoned(session, ticket)
         self.sessions.add(session)
-        self._run(session, session.run, services)
+        self._run(session, session.run, ticket)
 
-    def _run(self, session: Session, part: Callable[[], None], services: Services) -> None:
-        client, address = session.client, session.client.connected_address
+    def _run(self, session: Session, part: Callable[[], None], ticket: Ticket) -> None:
+        client = session.client
         try:
             part()
         except Exception:
-            services.log("internal_error", level="error", id=client.id, client=address, trace=traceback.format_exc())
+            self._services.log("internal_error", level="error", id=client.id, client=client.address, trace=traceback.format_exc())
         finally:
             self.sessions.discard(session)
             session.call.abandoned = None  # it knows the session: a cycle would keep its table of rules
-            self._admission.leave(address)
+            ticket.leave()
             session.connection.close()
 
-    def _abandoned(self, session: Session, services: Services) -> None:
+    def _abandoned(self, session: Session, ticket: Ticket) -> None:
         """The session's greenlet was given up in the middle of a rule: this one ends the session."""
         self._pool.busy.discard(session.call.greenlet)
-        self._run(session, session.abandon, services)
+        self._run(session, session.abandon, ticket)
 
 
 def _lookup(services: Services) -> Callable[[str], tuple[str | None, bool]]:

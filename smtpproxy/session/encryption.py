@@ -54,13 +54,13 @@ def missing(session: Session, verb: str) -> Reply | None:
     return FIRST
 
 
-def shake_hands(session: Session) -> bool:
-    """Begin TLS; False, and the session is over, when that fails."""
+def shake_hands(session: Session, hello: bytes = b"") -> bool:
+    """Begin TLS; False, and the session is over, when that fails. ``hello``: what came of the client's handshake already."""
     connection, client, context = session.connection, session.client, session.entrance.tls
     assert context is not None
     timeout, connection.timeout = connection.timeout, session.services.limits.timeouts.tls
     try:
-        connection.start_tls(context, server_side=True)
+        connection.start_tls(context, server_side=True, hello=hello)
     except (ssl.SSLError, ConnectionLost, Expired) as error:
         reason = getattr(error, "reason", None) or str(error) or "no answer in time"
         session.services.log("tls_failed", id=client.id, client=client.address, error=reason)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client
 from smtpproxy.session.encryption import offered
+from smtpproxy.session.hop import counted
 from smtpproxy.session.offer import Offer, with_starttls
 from smtpproxy.wire.address import is_helo_name
 from smtpproxy.wire.command import Command
@@ -151,7 +152,7 @@ def unknown(session: Session, command: Command) -> Reply:
 # -- identity taken from a server in front of us -----------------------------------------------------------------------
 
 
-def xclient(session: Session, command: Command) -> Reply:
+def xclient(session: Session, command: Command) -> Reply | None:
     """The client is another one from here on: everything begins again at the greeting (XCLIENT_README)."""
     entrance, client = session.entrance, session.client
     if client.address not in entrance.xclient_from:
@@ -167,7 +168,7 @@ def xclient(session: Session, command: Command) -> Reply:
     client.relay = False  # granted to whom it was before
     _take(client, said)
     client.trusted = client.address in session.services.relaying.networks
-    return welcome(session)
+    return welcome(session) if counted(session, client.address) else None
 
 
 def _take(client: Client, said: Mapping[str, str]) -> None:

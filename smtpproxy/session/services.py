@@ -44,6 +44,13 @@ class Traces(Protocol):
         """Told at each refusal, and with `over` when the mail (None: the part of a session that is no mail) has ended."""
 
 
+class Ticket(Protocol):
+    """A connection's place among those that are counted by address ([limits] connections_per_client)."""
+
+    def move(self, address: str) -> bool:
+        """Count it under another address from now on; False, and nothing has changed, where that has too many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entrance:
     """A listener, as its sessions see it."""
@@ -55,6 +62,10 @@ class Entrance:
     xclient_from: Container[str] = ()
     xforward_from: Container[str] = ()
     xclient_login: bool = False
+    proxy_from: Container[str] = ()
+    proxy_optional: bool = False
+    proxy_tls: bool = False
+    """What a PROXY header says of the client's encryption is believed."""
     normalize: bool = False
     """Bare CR and LF are mended instead of refused."""
     tls: ssl.SSLContext | None = None

@@ -15,14 +15,15 @@ from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
 from smtpproxy.scripting.table import Table
 from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
-from smtpproxy.session import blame, encryption
+from smtpproxy.session import blame, encryption, hop
 from smtpproxy.session.commands import COMMANDS, UNKNOWN
 from smtpproxy.session.greeting import STOPPING, welcome
 from smtpproxy.session.offer import Offer
-from smtpproxy.session.services import Entrance, Services
+from smtpproxy.session.services import Entrance, Services, Ticket
 from smtpproxy.wire.command import Command, looks_like_http, looks_like_tls, parse
 from smtpproxy.wire.lines import LineFlood, LineTooLong
 from smtpproxy.wire.order import State, refuse
+from smtpproxy.wire.proxyheader import looks_like_proxy
 from smtpproxy.wire.reply import Refusal as Refused
 from smtpproxy.wire.reply import Reply
 
@@ -46,14 +47,22 @@ class Session:
 
     __slots__ = (
         "call", "chains", "client", "closing", "connection", "entrance", "errors", "handoffs", "junk", "mails",
-        "offer", "over", "refusal", "services", "state", "table", "trace", "transaction", "unknown",
+        "offer", "over", "refusal", "services", "state", "table", "ticket", "trace", "transaction", "unknown",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, client: Client, entrance: Entrance, services: Services) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        client: Client,
+        entrance: Entrance,
+        services: Services,
+        ticket: Ticket | None = None,
+    ) -> None:
         self.connection = connection
         self.client = client
         self.entrance = entrance
         self.services = services
+        self.ticket = ticket
         self.table: Table = services.rules.table
         self.chains: Chains = self.table.chains_for(entrance.facts.name)
         self.trace = Trace(client.id)
@@ -105,14 +114,19 @@ class Session:
             self.connection.interrupt(Stopping())
 
     def _converse(self) -> None:
-        connection, encrypted = self.connection, self.entrance.tls_implicit
-        if encrypted and not encryption.shake_hands(self):
+        connection, entrance = self.connection, self.entrance
+        if entrance.proxy_from and self.client.connected_address in entrance.proxy_from and not hop.announced(self):
+            return
+        encrypted = entrance.tls_implicit
+        if encrypted and not encryption.shake_hands(self, connection.lines.rest()):
             return
         self.answer(welcome(self))
         if not self.closing and not encrypted:
-            first = connection.receive()
+            first = connection.take()
             if looks_like_tls(first) or looks_like_http(first.split(b"\n", 1)[0].rstrip(b"\r")):
                 self.answer(NOT_SMTP)
+            elif looks_like_proxy(first):
+                hop.refuse(self, hop.NO_STRANGERS, "a stranger has sent one")
             connection.lines.feed(first)
         while not self.closing:
             try:

@@ -4,6 +4,7 @@
 ---Who is at the other end, as far as we know by now.
 ---@class Client
 ---@field address string The effective one: what XCLIENT or PROXY said, else that of the socket.
+---@field connected_address string Of the socket.
 ---@field errors integer Replies of 4xx and 5xx that it was given so far.
 ---@field esmtp boolean It said EHLO or LHLO.
 ---@field forwarded table<string, string> What XFORWARD said, by attribute.
@@ -30,11 +31,11 @@
 ---@field cipher string As OpenSSL calls it.
 ---@field resumed boolean The session goes on from an earlier one, without a whole handshake.
 ---@field server_name string|nil Whom the client wanted to reach (SNI); None when it did not say.
----@field version string "TLSv1.3".
+---@field version string "TLSv1.3"; empty where a balancer in front of us has not said.
 
 ---The one that the peer has shown; it was verified, for no other gets through the handshake.
 ---@class Certificate
----@field fingerprint string SHA-256 of the certificate, in lower-case hexadecimal digits.
+---@field fingerprint string SHA-256 of the certificate, in lower-case hexadecimal digits; empty where a balancer in front of us has seen it.
 ---@field issuer string Who has signed it: common name, else the whole name.
 ---@field names string[] The DNS names and mail addresses that it is for.
 ---@field subject string Its common name, else the whole subject.

@@ -134,6 +134,8 @@ class Converter:
         return _BAD
 
     def _parse(self, kind: Any, checked: Any, raw: Any) -> Any:
+        if kind == Path | None and raw == "":
+            return None
         if kind in (Path, Path | None):
             return self.path(raw)
         if kind is LogTo:

@@ -93,7 +93,7 @@ def words(setting: Setting) -> str:
 def default_text(setting: Setting) -> str:
     """The default as TOML, or an example where there is none."""
     if callable(setting.default) or setting.required or setting.default is None:
-        return _EXAMPLES.get(setting.name, '""' if setting.type is str else "10")
+        return _EXAMPLES.get(setting.name, "10" if setting.type == int | None else '""')
     return literal(setting.default)
 
 

@@ -25,15 +25,22 @@ Handler = Callable[[_socket.socket, tuple[str, int]], None]
 class GreenletPool:
     """Runs callables in greenlets that are kept when they end; each run gets a fresh context (contextvars)."""
 
-    __slots__ = ("_idle", "_loop", "busy")
+    __slots__ = ("_idle", "_loop", "busy", "called")
 
     def __init__(self) -> None:
         self._idle: list[Any] = []
         self._loop = get_hub().loop
         self.busy: set[Any] = set()
         """The greenlets that run something now."""
+        self.called = 0
+        """How many were given something that they have not begun."""
+
+    def empty(self) -> bool:
+        """Nothing runs, and nothing is about to."""
+        return not self.busy and not self.called
 
     def spawn(self, function: Callable[..., None], *arguments: Any) -> None:
+        self.called += 1
         if self._idle:
             self._loop.run_callback(self._idle.pop().switch, function, arguments)
         else:
@@ -42,6 +49,7 @@ class GreenletPool:
     def _work(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         current = getcurrent()
         while True:
+            self.called -= 1
             self.busy.add(current)
             try:
                 contextvars.Context().run(function, *arguments)

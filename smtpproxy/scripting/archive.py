@@ -106,6 +106,29 @@ class Archive:
         except OSError:
             return None
 
+    def table(self, table: str) -> dict[str, Recipe] | None:
+        """What a stored table is made of, by file name; None when it is not there."""
+        return _decoded(self.folder / table, dict[str, Recipe]) if self.folder is not None else None
+
+    def reread(self) -> None:
+        """Another process keeps it: see what that one has written since."""
+        if self.folder is not None:
+            self._tables.clear()
+            self._histories.clear()
+            self._read(self.folder)
+
+    def store(self, table: str, instances: Mapping[str, Instance]) -> None:
+        """Write a table and the bytes it asks for, whether or not it goes live. Raises OSError."""
+        if self.folder is None:
+            return
+        recipes = {file: Recipe.of(instance) for file, instance in instances.items()}
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        wanted = {source for recipe in recipes.values() for source in recipe.contents}
+        for digest, data in _contents(instances.values()):
+            if digest in wanted and not (self.folder / digest).exists():
+                _write(self.folder / digest, data)
+        _write(self.folder / table, _pretty(recipes))
+
     def keep(self, table: str, instances: Mapping[str, Instance], why: Mapping[str, str], pinned: Iterable[Recipe]) -> None:
         """A table of this hash is live, with these versions by file name.
 
@@ -114,16 +137,11 @@ class Archive:
         recipes = {file: Recipe.of(instance) for file, instance in instances.items()}
         if self.folder is None or (next(reversed(self._tables), None) == table and recipes == self.recipes):
             return
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        wanted = {source for recipe in recipes.values() for source in recipe.contents}
-        for digest, data in _contents(instances.values()):
-            if digest in wanted and not (self.folder / digest).exists():
-                _write(self.folder / digest, data)
+        self.store(table, instances)
         self._tables.pop(table, None)
         self._tables[table] = recipes
         while len(self._tables) > self._limits.versions:
             del self._tables[next(iter(self._tables))]
-        _write(self.folder / table, _pretty(recipes))
         _write(self.folder / INDEX, _pretty(list(self._tables)))
         self._remember(recipes, why)
         self._prune(pinned)

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from smtpproxy.config.problem import did_you_mean
-from smtpproxy.scripting.archive import Archive, Recipe
+from smtpproxy.scripting.archive import Archive
 from smtpproxy.scripting.errors import Problem, RuleError
 from smtpproxy.scripting.failure import rule_error
 from smtpproxy.scripting.instance import Instance
 from smtpproxy.scripting.library import Library
+from smtpproxy.scripting.offer import Cook
 from smtpproxy.scripting.rollbacks import Pin
 from smtpproxy.scripting.settings import split
 from smtpproxy.scripting.source import BUNDLED, Source
-from smtpproxy.scripting.table import Rule, Table, validate
+from smtpproxy.scripting.table import Rule, Table
 
 
 class Builder:
@@ -32,6 +33,7 @@ class Builder:
         quarantine: str,
         folder: str,
         pins: Mapping[str, Pin],
+        refused: Mapping[str, str],
     ) -> None:
         self.sources = sources
         self.tables = tables
@@ -41,8 +43,10 @@ class Builder:
         self.instances_running: Mapping[str, Instance] = running.instances if running else {}
         self.listeners = listeners
         self.quarantine = quarantine
-        self.folder = folder
         self.pins = pins
+        self.refused = refused
+        """What must not be loaded again, and why: by the SHA-256 of a file's bytes or by a version."""
+        self._cook = Cook(archive, library, quarantine, folder, sources)
         self.rolled_back: dict[str, Pin] = {}
         """Those of the pins that hold."""
         self.problems: list[Problem] = []
@@ -137,15 +141,15 @@ class Builder:
 
     def _pinned(self, file: str, pin: Pin) -> None:
         try:
-            self._done[file] = self._cooked(pin.recipe)
+            self._done[file] = self._cook.instance(pin.recipe)
         except RuleError as error:
             self.problems.append(Problem(file, error.at or file, f"it cannot be rolled back: {error.text}", kept=None))
         else:
             self.rolled_back[file] = pin
 
     def _newest(self, source: Source) -> Instance:
-        if source.error:
-            raise RuleError(source.error, source.file)
+        if source.error or source.digest in self.refused:
+            raise RuleError(source.error or self.refused[source.digest], source.file)
         try:
             wanted = source.imports
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -158,10 +162,10 @@ class Builder:
                     raise RuleError(f"it imports {name}, and {name}.py is broken", source.file)
                 imports[name] = helper
         given = split(self.tables.get(source.name, {}))[1]
-        return self.library.load(Instance(source, given, imports), self._validate)
-
-    def _validate(self, instance: Instance) -> None:
-        validate(instance, self.quarantine)
+        instance = Instance(source, given, imports)
+        if instance.version in self.refused:
+            raise RuleError(self.refused[instance.version], source.file)
+        return self.library.load(instance, self._cook.validate)
 
     def _kept(self, file: str) -> Instance | None:
         if file in self.instances_running:
@@ -170,18 +174,9 @@ class Builder:
         if recipe is None:
             return None
         try:
-            return self._cooked(recipe)
+            return self._cook.instance(recipe)
         except RuleError:
             return None
-
-    def _cooked(self, recipe: Recipe) -> Instance:
-        data = self.archive.data(recipe)
-        if data is None:
-            raise RuleError("the last good version is gone", recipe.file)
-        imports = {name: self._cooked(helper) for name, helper in recipe.imports.items()}
-        path = self.sources[recipe.file].path if recipe.file in self.sources else f"{self.folder}/{recipe.file}"
-        source = Source(recipe.file, path, data)
-        return self.library.load(Instance(source, recipe.settings, imports), self._validate)
 
 
 def _of_one_name(source: Source, twin: str) -> str:

@@ -24,11 +24,12 @@ from smtpproxy.scripting.archive import Archive
 from smtpproxy.scripting.breaker import Breaker
 from smtpproxy.scripting.budget import Budget
 from smtpproxy.scripting.builder import Builder
-from smtpproxy.scripting.errors import CpuTimeout, FolderRefused, Problem
+from smtpproxy.scripting.errors import CpuTimeout, FolderRefused, Problem, RuleError
 from smtpproxy.scripting.folder import Folder
 from smtpproxy.scripting.instance import Instance
 from smtpproxy.scripting.library import Library, closure
 from smtpproxy.scripting.observers import Observers
+from smtpproxy.scripting.offer import Cook, Offer
 from smtpproxy.scripting.preemption import Preemption
 from smtpproxy.scripting.rollbacks import Pin, Rollbacks
 from smtpproxy.scripting.runner import Call, Chain, Chains, Entry, LogFunction
@@ -60,6 +61,9 @@ class Rules:
     `settings` are the [rule.NAME] tables, `listeners` the `rules` list by listener, `handoffs` the kinds by name,
     `data` the data folder or None, `doors` what lifecycle hooks, timers and observers find. Not
     `live`: for a look at the files, on_load and on_unload do not run.
+
+    Where a gate makes the tables for other processes it `keeps` them, and goes on with a new one only when `approve` says
+    nothing against it; the others `prepare` and `take` what it offers and never look at the folder themselves.
     """
 
     def __init__(
@@ -74,6 +78,9 @@ class Rules:
         notes: Notes | None = None,
         data: Path | None = None,
         live: bool = True,
+        keeps: bool | None = None,
+        approve: Callable[[Table], str] = lambda table: "",
+        refused: Mapping[str, str] | None = None,
         breaker: BreakerSettings | None = None,
         history: History | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -99,12 +106,16 @@ class Rules:
         self.archive = Archive(data / "rules" if data else None, history or History(), now)
         self.rollbacks = Rollbacks(data / "rules" if data else None)
         self._now = now
+        self._keeps = live if keeps is None else keeps
+        self._approve = approve
+        self._refused = dict(refused or {})
+        self._prepared: Table | None = None
         self._banned: dict[str, str] = {}
         self._told: frozenset[Problem] = frozenset()
         self._changed = False
         self._building = RLock()
         self._watcher: gevent.Greenlet[..., None] | None = None
-        self.table = self._table(Builder({}, {}, **self._surroundings(None)))
+        self.table = self._table((), {}, ())
 
     def load(self) -> Report:
         """Read everything now. Raises FolderRefused; what is wrong with single files stands in the report."""
@@ -141,12 +152,36 @@ class Rules:
         self._banned[digest] = why
         self._enforce_bans()
 
-    def start(self) -> None:
-        """Watch the folder, sweep budgets, run timers and observers, until stop()."""
+    def prepare(self, offer: Offer) -> None:
+        """Make what is offered beside the running table. Raises RuleError, with nothing changed."""
+        with self._building:
+            self._prepared = None
+            try:
+                self._prepared = self._table(*self._cook().rules(offer), ())
+            finally:
+                self.library.retire()
+
+    def take(self, table: str) -> None:
+        """Run what was prepared."""
+        with self._building:
+            if self._prepared is not None and self._prepared.hash == table:
+                new, self._prepared = self._prepared, None
+                self._run(new)
+                self.library.retire()
+
+    def drop(self) -> None:
+        """What was prepared is not wanted."""
+        with self._building:
+            self._prepared = None
+            self.library.retire()
+
+    def start(self, *, watch: bool = True) -> None:
+        """Sweep budgets, run timers and observers, and `watch` the folder, until stop()."""
         self.budget.start()
         self.observers.start()
-        self.timers.start(self.table)
-        if self._watcher is None:
+        if self.library.live:
+            self.timers.start(self.table)
+        if watch and self._watcher is None:
             self._watcher = gevent.spawn(self._watch)
 
     def stop(self) -> None:
@@ -168,25 +203,40 @@ class Rules:
             except Exception as error:  # a defect of ours must not end live reload for good
                 self.log("rules_watch_failed", level="error", error=f"{type(error).__name__}: {error}")
 
-    def _surroundings(self, running: Table | None) -> dict[str, Any]:
-        quarantine = next((name for name, kind in self._handoffs.items() if kind == "quarantine"), "")
-        folder = str(self.folder.path) if self.folder else ""
-        return {
-            "library": self.library, "archive": self.archive, "running": running,
-            "listeners": self._listeners, "quarantine": quarantine, "folder": folder, "pins": self.rollbacks.pins,
-        }  # fmt: skip
+    @property
+    def _quarantine(self) -> str:
+        return next((name for name, kind in self._handoffs.items() if kind == "quarantine"), "")
+
+    @property
+    def _place(self) -> str:
+        return str(self.folder.path) if self.folder else ""
+
+    def _cook(self) -> Cook:
+        return Cook(self.archive, self.library, self._quarantine, self._place, self._bundled)
+
+    def _built(self, running: Table) -> Builder:
+        sources = {**self._bundled, **(self.folder.sources if self.folder else {})}
+        builder = Builder(
+            sources, self._settings, library=self.library, archive=self.archive, running=running,
+            listeners=self._listeners, quarantine=self._quarantine, folder=self._place, pins=self.rollbacks.pins,
+            refused=self._refused,
+        )  # fmt: skip
+        builder.build()
+        return builder
 
     def _rebuild(self) -> Report:
         self._changed = False
         old = self.table
-        sources = {**self._bundled, **(self.folder.sources if self.folder else {})}
-        builder = Builder(sources, self._settings, **self._surroundings(old))
-        builder.build()
-        self.table = new = self._table(builder)
+        while True:
+            builder = self._built(old)
+            new = self._table(builder.rules, builder.instances, builder.problems)
+            self._store(new)
+            why = self._approve(new)
+            if not why:
+                break
+            self._refuse(old, new, why)
         self._unpin(builder)
-        self.breaker.follow(new.rules)
-        self._enforce_bans()
-        self.timers.follow(new)
+        self._run(new)
         before, after = ({rule.name: rule for rule in table.rules} for table in (old, new))
         live = tuple(name for name, rule in after.items() if name not in before or _is_news(before[name], rule))
         report = Report(new, live, tuple(before.keys() - after.keys()), new.problems)
@@ -196,8 +246,22 @@ class Rules:
         self.library.retire()
         return report
 
-    def _table(self, builder: Builder) -> Table:
-        held = self.library.hold(builder.instances.values())
+    def _run(self, new: Table) -> None:
+        self.table = new
+        self.breaker.follow(new.rules)
+        self._enforce_bans()
+        self.timers.follow(new)
+
+    def _refuse(self, old: Table, new: Table, why: str) -> None:
+        """Others could not take the new table: what is new in it is not tried again."""
+        known = {instance.version for instance in old.instances.values()}
+        fresh = [instance.version for instance in new.instances.values() if instance.version not in known]
+        self._refused.update(dict.fromkeys(fresh, why))
+        if not fresh:
+            raise RuleError(why)
+
+    def _table(self, rules: Sequence[Rule], instances: Mapping[str, Instance], problems: Sequence[Problem]) -> Table:
+        held = self.library.hold(instances.values())
 
         def chains(listener: str, by_name: Mapping[str, Chain]) -> Chains:
             return Chains(
@@ -205,7 +269,7 @@ class Rules:
                 observers=self.observers, breaker=self.breaker,
             )  # fmt: skip
 
-        return Table(builder.rules, builder.instances, builder.problems, self._listeners, chains)
+        return Table(rules, instances, problems, self._listeners, chains)
 
     def _entries(self, rule: str) -> Iterable[Entry]:
         return self.table.entries.get(rule, {}).values()
@@ -229,6 +293,7 @@ class Rules:
     def _roll_back(self, name: str, why: str) -> str:
         """Have the version before come back with the next look at the folder; its hash, "" when there is none."""
         rule = next((rule for rule in self.table.rules if rule.name == name), None)
+        self.archive.reread()
         entry = self.archive.before(rule.file, rule.version) if rule is not None and not rule.rolled_back else None
         if rule is None or entry is None:
             return ""
@@ -241,7 +306,7 @@ class Rules:
 
     def _unpin(self, builder: Builder) -> None:
         """A file that has changed is rolled back no longer."""
-        if not self.library.live or not (self.folder and self.folder.sources):  # the folder may come later
+        if not self._keeps or not (self.folder and self.folder.sources):  # the folder may come later
             return
         for file, pin in builder.pins.items():
             if file not in builder.sources or builder.sources[file].digest != pin.digest:
@@ -255,8 +320,16 @@ class Rules:
         newest = {part.key for instance in self.table.instances.values() for part in closure(instance)}
         return [instance for key, instance in self.library.loaded.items() if key not in newest]
 
+    def _store(self, table: Table) -> None:
+        """Where others find it."""
+        if self._keeps:
+            try:
+                self.archive.store(table.hash, table.instances)
+            except OSError as error:
+                self.log("rules_not_kept", level="error", error=str(error))
+
     def _keep(self, table: Table) -> None:
-        if not self.library.live:
+        if not self._keeps:
             return
         try:
             why = {rule.file: f"rolled back: {rule.rolled_back}" for rule in table.rules if rule.rolled_back}

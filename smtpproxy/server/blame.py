@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,13 +39,20 @@ def culprit(stack: str, scripts: Path) -> Culprit | None:
 
 
 class Blame:
-    """Counts what versions of rules have cost. `banned`: those that are taken out, why by digest."""
+    """Counts what versions of rules have cost; both tables say why, by digest."""
 
-    __slots__ = ("_strikes", "banned")
+    __slots__ = ("_strikes", "banned", "refused")
 
     def __init__(self) -> None:
         self._strikes: dict[str, int] = {}
         self.banned: dict[str, str] = {}
+        """Taken out: what they declare for a failure applies."""
+        self.refused: dict[str, str] = {}
+        """Not loaded again: the version before goes on."""
+
+    def refuse(self, found: Culprit) -> None:
+        """It has ended the gate, which only loads: it never gets to a worker."""
+        self.refused[found.digest] = f"loading it has ended the process, at {found.at}"
 
     def strike(self, found: Culprit) -> bool:
         """Count one more; True when it is to be taken out from now on."""
@@ -55,6 +61,3 @@ class Blame:
             return False
         self.banned[found.digest] = f"it has cost {count} workers, the last one at {found.at}"
         return True
-
-    def known(self) -> Mapping[str, str]:
-        return dict(self.banned)

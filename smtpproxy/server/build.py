@@ -40,12 +40,12 @@ from smtpproxy.stores.memory import MemoryStore
 from smtpproxy.stores.sqlite import SqliteStore
 
 
-def rules(config: Config, log: LogLine, doors: dict[str, Any]) -> Rules:
-    """The rules of ``config``, not loaded yet."""
+def rules(config: Config, log: LogLine, doors: dict[str, Any], **more: Any) -> Rules:
+    """The rules of ``config``, not loaded yet; ``more`` is what else Rules takes."""
     listeners, handoffs = around_rules(config)
     return Rules(
         config.scripts.folder, config.rule, listeners, log=log, handoffs=handoffs, doors=doors, data=config.data,
-        breaker=config.scripts.breaker, history=config.scripts.history,
+        breaker=config.scripts.breaker, history=config.scripts.history, **more,
     )  # fmt: skip
 
 

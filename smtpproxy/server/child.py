@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
+from pathlib import Path
 from typing import Any, NoReturn
 
 from gevent.monkey import get_original
@@ -32,9 +33,13 @@ class State(Enum):
 class Child:
     """One forked process. `began` and `beaten` are monotonic seconds; `stack` is where it writes what it was at."""
 
-    __slots__ = ("beaten", "beats", "began", "channel", "column", "generation", "pid", "stack", "state")
+    __slots__ = ("beaten", "beats", "began", "channel", "column", "generation", "kind", "pid", "stack", "state", "table")
 
-    def __init__(self, pid: int, channel: Channel, column: int, generation: Any, stack: Any, now: float) -> None:
+    def __init__(self, kind: str, pid: int, channel: Channel, column: int, generation: Any, stack: Any, now: float) -> None:
+        self.kind = kind
+        """ "worker" or "gate"."""
+        self.table = ""
+        """The hash of the rules that it runs."""
         self.pid = pid
         self.channel = channel
         self.column = column
@@ -59,7 +64,7 @@ class Child:
         self.stack.close()
 
 
-def fork(column: int, generation: Any, now: float, run: Callable[[Channel], int]) -> Child:
+def fork(kind: str, column: int, generation: Any, now: float, run: Callable[[Channel], int]) -> Child:
     """Have ``run`` called in a process of its own, with its end of the channel; what it returns is the exit status."""
     ours, theirs = pair()
     stack = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - the child writes it, the master reads it
@@ -68,11 +73,11 @@ def fork(column: int, generation: Any, now: float, run: Callable[[Channel], int]
     pid = get_original("os", "fork")()
     if pid:
         theirs.close()
-        return Child(pid, ours, column, generation, stack, now)
+        return Child(kind, pid, ours, column, generation, stack, now)
     end, status = os._exit, 1
     try:
         ours.close()
-        _settle(stack)
+        _settle(kind, stack)
         status = run(theirs)
     except BaseException:
         traceback.print_exc()
@@ -82,8 +87,10 @@ def fork(column: int, generation: Any, now: float, run: Callable[[Channel], int]
         end(status)
 
 
-def _settle(stack: Any) -> None:
-    """The master's signals are not ours; what kills us leaves our stack behind."""
+def _settle(kind: str, stack: Any) -> None:
+    """The master's signals are not ours; what kills us leaves our stack behind; ps shows what we are."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(f"smtp-{kind}")
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

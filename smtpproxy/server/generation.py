@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from smtpproxy.config.schema import Config
 from smtpproxy.server.build import data_folder
@@ -15,15 +16,22 @@ from smtpproxy.server.sockets import Sockets
 class Generation:
     """One configuration, its keys, and the sockets it is served on."""
 
-    __slots__ = ("config", "keys", "log", "problem", "sockets")
+    __slots__ = ("config", "keys", "log", "offer", "problem", "sockets")
 
     def __init__(self, config: Config, keys: Keys, sockets: Sockets, log: Log) -> None:
         self.config = config
         self.keys = keys
         self.sockets = sockets
         self.log = log
+        self.offer: dict[str, Any] | None = None
+        """The table of rules that its workers run; None while its gate makes the first one."""
         self.problem = ""
         """Why it cannot serve."""
+
+    @property
+    def table(self) -> str:
+        """The hash of that table; "" before there is one."""
+        return self.offer["table"] if self.offer else ""
 
 
 def open_log(config: Config) -> Log:

@@ -1,8 +1,9 @@
-"""A worker's bond with its master: it says that it is ready, beats, and does what it is told."""
+"""The bond of a child with its master: it says that it is ready, beats, and does what it is told."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import gevent
 from gevent.socket import wait_read
@@ -33,6 +34,14 @@ class Link:
 
     def ready(self) -> None:
         self._channel.send(say="ready")
+
+    def offer(self, offer: Mapping[str, Any]) -> None:
+        """A table that the workers may prepare."""
+        self._channel.send(say="offer", offer=offer)
+
+    def prepared(self, table: str, why: str) -> None:
+        """It can be taken, or why not."""
+        self._channel.send(say="prepared", table=table, why=why)
 
     def refused(self, why: str) -> None:
         self._channel.send(say="refused", why=why)

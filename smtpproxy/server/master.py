@@ -16,8 +16,9 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gevent.monkey import get_original
 
@@ -26,53 +27,35 @@ from smtpproxy.config.load import load
 from smtpproxy.config.problem import ConfigErrors
 from smtpproxy.config.schema import Config
 from smtpproxy.server import privileges, systemd
-from smtpproxy.server.blame import Blame, culprit
-from smtpproxy.server.board import Board
-from smtpproxy.server.channel import Channel
-from smtpproxy.server.child import STACK_SIGNAL, Child, State, fork
+from smtpproxy.server.child import Child, State
+from smtpproxy.server.family import Become, Death, Family
 from smtpproxy.server.generation import Generation, made_folder, open_log
 from smtpproxy.server.keys import Keys
 from smtpproxy.server.logs import Log
 from smtpproxy.server.refused import Refused
-from smtpproxy.server.respawn import Backoff
-from smtpproxy.server.sockets import activated, address, close_all, handed_over, open_missing, wanted
-from smtpproxy.server.tally import Tally
+from smtpproxy.server.rollout import Rollout
+from smtpproxy.server.sockets import Sockets, activated, address, close_all, handed_over, open_missing, wanted
 from smtpproxy.server.upgrade import Upgrade
 
 TICK = 0.25
-STUCK = 3.0
-"""Seconds without a heartbeat after which a worker is replaced."""
 CERTIFICATES = 2.0
 """Seconds between two looks whether certificates were renewed."""
-LAST_WORDS = 0.2
-"""Seconds that it then has to say where it is stuck."""
-START = 60.0
-"""Seconds that a worker may take to become ready."""
 GRACE = 5.0
 """Seconds beyond the drain limit before workers that still run are killed."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
 
 
-Serve = Callable[[Generation, Channel, Tally, Mapping[str, str], bool], int]
-"""What a worker runs: its generation, its end of the channel, its column of the board, the versions of rules that are banned
-(why, by digest), and whether it is the first one.
-"""
-
-
 class Master:
-    """``serve`` becomes the worker, in a process of its own."""
+    """``become`` is what children do, each in a process of its own."""
 
-    def __init__(self, path: Path, config: Config, serve: Serve, tell: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, config: Config, become: Become, tell: Callable[[str], None]) -> None:
         self._path = path
-        self._serve = serve
         self._tell = tell
-        self._board = Board()
-        self._children: dict[int, Child] = {}
+        self._family = Family(become)
+        self._rollout = Rollout(self._family)
         self._generation = Generation(config, Keys(config), {}, open_log(config))
         self._next: Generation | None = None
-        self._backoff = Backoff()
-        self._blame = Blame()
         self._upgrade: Upgrade | None = None
         self._flags: set[int] = set()
         self._stopping = 0.0
@@ -94,7 +77,7 @@ class Master:
             first = self._generation
             self._begin(Generation(config, first.keys, {key: held[key] for key in wanted(config)}, first.log))
             close_all(sock for key, sock in inherited.items() if key not in self._wanted.sockets)
-            while self._children or not self._stopping:
+            while self._family.children or not self._stopping:
                 try:
                     self._turn()
                 except Exception:  # a defect of ours is no reason to end those who serve
@@ -116,14 +99,15 @@ class Master:
     def _turn(self) -> None:
         self._wait()
         self._act_on_signals()
-        for child in list(self._children.values()):
+        for child in self._family:
             self._hear(child)
-        self._reap()
+        for death in self._family.reap():
+            self._bury(death)
         self._look_after()
         self.log.flush()
 
     def _wait(self) -> None:
-        channels = [child.channel for child in self._children.values()]
+        channels = [child.channel for child in self._family]
         readable = [self._wake[0], *(channel for channel in channels if not channel.closed)]
         writable = [channel for channel in channels if channel.flush()]
         if self._upgrade is not None:
@@ -159,8 +143,7 @@ class Master:
 
     def _begin(self, generation: Generation) -> None:
         self._next = generation
-        for number in range(generation.config.workers):
-            self._fork(generation, first=number == 0)
+        self._fork("gate", generation)
 
     def _reload(self) -> None:
         if self._next is not None:
@@ -195,6 +178,7 @@ class Master:
     def _settle(self, new: Generation) -> None:
         """All of its workers serve: it takes the place of the one before."""
         old, self._generation, self._next = self._generation, new, None
+        self._rollout.answer(new, "")
         if old.log is not new.log:
             old.log.stop()
         self._retire(old)
@@ -218,7 +202,7 @@ class Master:
     def _give_up(self, new: Generation, why: str) -> None:
         """The next generation cannot serve: the running one stays."""
         self._next = None
-        for child in self._of(new):
+        for child in self._family.of(new):
             child.kill(signal.SIGKILL)
         close_all(sock for key, sock in new.sockets.items() if key not in self._generation.sockets)
         if new.log is not self._generation.log:
@@ -235,123 +219,106 @@ class Master:
         systemd.notify("READY=1")
 
     def _retire(self, generation: Generation) -> None:
-        for child in self._of(generation):
+        self._rollout.forget()
+        for child in self._family.of(generation):
             child.state = State.RETIRING
             child.channel.send(do="retire")
 
-    def _of(self, generation: Generation) -> list[Child]:
-        return [child for child in self._children.values() if child.generation is generation]
-
     # -- children ------------------------------------------------------------------------------------------------
 
-    def _fork(self, generation: Generation, first: bool = False) -> None:
-        column = self._board.take()
-        generation.log.flush()
-
-        def run(channel: Channel) -> int:
-            for child in self._children.values():
-                child.close()
+    def _fork(self, kind: str, generation: Generation) -> None:
+        def tidy() -> None:
             for descriptor in self._wake:
                 os.close(descriptor)
-            held = {**self._generation.sockets, **(self._next.sockets if self._next else {})}
-            close_all(sock for key, sock in held.items() if key not in generation.sockets)
-            return self._serve(generation, channel, Tally(self._board, column), self._blame.banned, first)
+            close_all(sock for key, sock in self._held().items() if kind == "gate" or key not in generation.sockets)
 
-        child = fork(column, generation, time.monotonic(), run)
-        self._children[child.pid] = child
+        self._family.fork(kind, generation, tidy)
 
     def _hear(self, child: Child) -> None:
         for message in child.channel.receive():
-            if message["say"] == "ready":
-                child.state = State.READY
-                child.beaten = time.monotonic()
-                if child.generation is self._generation:
-                    self.log("worker_ready", pid=child.pid)
-            elif message["say"] == "refused":
-                child.generation.problem = message["why"]
-        new = self._next
-        if new is not None and all(child.state is State.READY for child in self._of(new)):
-            self._settle(new)
+            match message["say"]:
+                case "ready":
+                    self._ready(child)
+                case "offer":
+                    child.state = State.READY
+                    self._offered(child.generation, message["offer"])
+                case "prepared":
+                    self._rollout.prepared(child, message["table"], message["why"])
+                case "refused":
+                    child.generation.problem = message["why"]
 
-    def _reap(self) -> None:
-        waitpid = get_original("os", "waitpid")
-        for child in list(self._children.values()):
-            pid, status = waitpid(child.pid, os.WNOHANG)
-            if pid:
-                self._gone(child, os.waitstatus_to_exitcode(status))
+    def _ready(self, child: Child) -> None:
+        child.state = State.READY
+        child.beaten = time.monotonic()
+        self._rollout.catch_up(child)
+        if child.generation is self._generation:
+            self.log("worker_ready", pid=child.pid)
+        elif self._next is not None and child.generation is self._next and self._family.complete(self._next):
+            self._settle(self._next)
 
-    def _gone(self, child: Child, status: int) -> None:
-        del self._children[child.pid]
+    def _offered(self, generation: Generation, offer: dict[str, Any]) -> None:
+        """The gate has made a table: workers are forked with the first one, later ones are rolled out to them."""
+        if generation.offer is not None:
+            self._rollout.offered(generation, offer)
+            return
+        generation.offer = offer
+        for _ in range(generation.config.workers):
+            self._fork("worker", generation)
+
+    def _bury(self, death: Death) -> None:
+        child = death.child
         self._hear(child)
-        self._board.free(child.column)
-        words = child.last_words()
-        child.close()
-        found = culprit(words, child.generation.config.scripts.folder)
+        self._family.bury(child)
+        self._rollout.died(death)
         if self._next is not None and child.generation is self._next:
-            told = f"a worker ended with {status} before it was ready" + (f", in {found.at}" if found else "")
+            told = f"a {child.kind} ended with {death.status} before it was ready" + (f", in {death.at}" if death.at else "")
             self._give_up(self._next, self._next.problem or told)
             return
         if self._stopping or child.state in (State.RETIRING, State.DRAINING):
             return
-        at = found.at if found else None
-        self.log("worker_died", level="error", pid=child.pid, status=status, rule_at=at, stack=None if found else words)
-        if found is not None and self._blame.strike(found):
-            why = self._blame.banned[found.digest]
-            self.log("rule_banned", level="error", file=found.file, why=why)
-            for other in self._children.values():
-                other.channel.send(do="ban", digest=found.digest, why=why)
-        self._backoff.died(time.monotonic() - child.began)
+        stack = None if death.found else death.stack
+        fields = {"pid": child.pid, "kind": child.kind, "status": death.status, "rule_at": death.at, "stack": stack}
+        self.log("worker_died", level="error", **fields)
+        why = self._family.blame(death)
+        if why and death.found:
+            self.log("rule_banned", level="error", file=death.found.file, why=why)
 
     def _look_after(self) -> None:
         now = time.monotonic()
         if self._stopping:
             if now > self._stopping:
-                self._kill_all()
+                self._family.kill_all()
             return
-        for child in self._children.values():
-            self._check_heart(child, now)
+        for child in self._family.end_the_stuck():
+            self.log("worker_stuck", level="error", pid=child.pid, kind=child.kind)
+        self._rollout.decide()
         if self._next is None and now > self._looked + CERTIFICATES:
             self._looked = now
             if self._generation.keys.renewed():
                 self._renew()
-        missing = self._generation.config.workers - len(self._of(self._generation)) if self._generation.sockets else 0
-        if missing > 0 and self._backoff.may_start(now):
-            self._fork(self._generation)
-
-    def _check_heart(self, child: Child, now: float) -> None:
-        beats = self._board.beats(child.column)
-        if beats != child.beats:
-            child.beats, child.beaten = beats, now
-        elif now - child.beaten > (START if child.state is State.STARTING else STUCK):
-            child.beaten = now
-            child.kill(STACK_SIGNAL)
-            get_original("time", "sleep")(LAST_WORDS)
-            self.log("worker_stuck", level="error", pid=child.pid)
-            child.kill(signal.SIGKILL)
+        if self._generation.sockets:
+            for kind in self._family.missing(self._generation):
+                self._fork(kind, self._generation)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
         if self._stopping:
-            self._kill_all()
+            self._family.kill_all()
             return
         systemd.notify("STOPPING=1")
         self._stopping = time.monotonic() + self._generation.config.limits.timeouts.drain + GRACE
-        self._close_sockets()
-        for child in self._children.values():
+        close_all(self._held().values())
+        for child in self._family:
             child.state = State.DRAINING
-            child.channel.send(do="drain")
+        self._family.tell(do="drain")
 
-    def _kill_all(self) -> None:
-        for child in self._children.values():
-            child.kill(signal.SIGKILL)
-
-    def _close_sockets(self) -> None:
-        close_all({**self._generation.sockets, **(self._next.sockets if self._next else {})}.values())
+    def _held(self) -> Sockets:
+        return {**self._generation.sockets, **(self._next.sockets if self._next else {})}
 
     def _end(self) -> None:
-        self._kill_all()
-        self._close_sockets()
+        self._family.kill_all()
+        close_all(self._held().values())
         self.log.stop()
 
     # -- upgrade -------------------------------------------------------------------------------------------------
@@ -369,7 +336,7 @@ class Master:
         if outcome:
             self.log("upgraded", pid=upgrade.pid)
             self._stopping = float("inf")
-            self._close_sockets()
+            close_all(self._held().values())
             self._retire(self._generation)
         else:
             self.log("upgrade_refused", level="error", pid=upgrade.pid)

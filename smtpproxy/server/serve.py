@@ -1,14 +1,18 @@
-"""`serve`: a master, and in each of its children a worker."""
+"""`serve`: a master, and its children: a gate for the rules, and workers."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from smtpproxy.config.schema import Config
+from smtpproxy.scripting.offer import Offer
 from smtpproxy.server import privileges
+from smtpproxy.server.blame import Blame
 from smtpproxy.server.channel import Channel
+from smtpproxy.server.gate import Gate
 from smtpproxy.server.generation import Generation
 from smtpproxy.server.link import Link
 from smtpproxy.server.master import Master
@@ -20,29 +24,34 @@ from smtpproxy.server.worker import Worker
 def serve(path: Path, config: Config) -> int:
     """Serve an instance in the foreground until told to stop; the exit status. Raises ``Refused``."""
 
-    def work(generation: Generation, channel: Channel, tally: Tally, banned: Mapping[str, str], first: bool) -> int:
+    def become(kind: str, generation: Generation, channel: Channel, tally: Tally, blame: Blame) -> int:
         link = Link(channel, tally)
-        config = generation.config
         try:
-            privileges.drop(config.user)
-            worker = Worker(
-                config,
-                path=path,
-                link=link,
-                tally=tally,
-                sockets=generation.sockets,
-                log=generation.log,
-                keys=generation.keys,
-                notify=tell if first else lambda _: None,
-            )
-            for digest, why in banned.items():
-                worker.rules.ban(digest, why)
-            return worker.run()
+            privileges.drop(generation.config.user)
+            if kind == "gate":
+                return Gate(generation.config, path, link, generation.log, blame.refused, tell).run()
+            return _worker(generation, link, tally, blame).run()
         except Refused as refused:
             link.refused(str(refused))
             return 1
 
-    return Master(path, config, work, tell).run()
+    return Master(path, config, become, tell).run()
+
+
+def _worker(generation: Generation, link: Link, tally: Tally, blame: Blame) -> Worker:
+    worker = Worker(
+        generation.config,
+        link=link,
+        tally=tally,
+        sockets=generation.sockets,
+        log=generation.log,
+        keys=generation.keys,
+        offer=msgspec.convert(generation.offer, Offer),
+        notify=tell,
+    )
+    for digest, why in blame.banned.items():
+        worker.rules.ban(digest, why)
+    return worker
 
 
 def tell(line: str) -> None:

@@ -8,13 +8,12 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import gevent
+import msgspec
 from gevent.event import Event
 
-from smtpproxy.config.problem import ConfigErrors
 from smtpproxy.config.schema import Config
 from smtpproxy.config.values import Endpoint
 from smtpproxy.dns.resolver import DnsResolver, Resolver
@@ -22,7 +21,8 @@ from smtpproxy.handoff.base import Outlet
 from smtpproxy.handoff.proxy import ProxyOutlet
 from smtpproxy.handoff.quarantine import QuarantineOutlet
 from smtpproxy.net.accept import BATCH, GreenletPool
-from smtpproxy.scripting.errors import FolderRefused
+from smtpproxy.scripting.errors import FolderRefused, RuleError
+from smtpproxy.scripting.offer import Offer
 from smtpproxy.scripting.settings import secrets
 from smtpproxy.server import build
 from smtpproxy.server.clock import Ids, SystemClock
@@ -33,7 +33,6 @@ from smtpproxy.server.listeners import Admission, Listener
 from smtpproxy.server.logs import Log
 from smtpproxy.server.refused import Refused
 from smtpproxy.server.running import Board, sweep
-from smtpproxy.server.settings import SettingsWatch
 from smtpproxy.server.sockets import Sockets, open_missing
 from smtpproxy.server.tally import Tally
 from smtpproxy.server.traces import TraceKeeper
@@ -44,7 +43,6 @@ LEARN_SECONDS = 1.0
 """How long the start waits for upstreams to say what they offer, before the first client is let in."""
 
 IDLE_SWEEP = 5.0
-SETTINGS_POLL = 0.3
 BOARD_POLL = 0.3
 
 
@@ -52,19 +50,20 @@ class Worker:
     """A configuration being served.
 
     With a `link` a master has forked us: it holds the `sockets`, reads the configuration anew and says when to end. Without
-    one the sockets are our own and signals end us. `path` is where the settings of rules are watched.
+    one the sockets are our own and signals end us. With an `offer` the rules are those of a gate, without one we watch the
+    folder ourselves.
     """
 
     def __init__(
         self,
         config: Config,
         *,
-        path: Path | None = None,
         link: Link | None = None,
         tally: Tally | None = None,
         sockets: Sockets | None = None,
         log: Log | None = None,
         keys: Keys | None = None,
+        offer: Offer | None = None,
         story: Story | None = None,
         outlets: dict[str, Outlet] | None = None,
         notify: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
@@ -82,7 +81,7 @@ class Worker:
         self.pool = GreenletPool()
         self.stopping = False
         self._keys = keys or Keys(config)
-        self._path = path
+        self._offer = offer
         self._link = link
         self._admission = Admission(config.limits, tally or Tally.alone())
         self._sockets = sockets
@@ -106,7 +105,7 @@ class Worker:
 
     def wait(self) -> int:
         """Serve what ``start`` began, until told to stop; the exit status."""
-        helpers = [gevent.spawn(task) for task in (self._watch_settings, self._tell_running, self._sweep)]
+        helpers = [gevent.spawn(task) for task in (self._tell_running, self._sweep)]
         first = gevent.wait((self._retire, self._stop), count=1)[0]
         if first is self._retire:
             self._finish_sessions()
@@ -120,22 +119,36 @@ class Worker:
         try:
             build.data_folder(self.config)
             sweep(self.config.data)
-            report = self.rules.load()
-        except (OSError, FolderRefused) as error:
+            self._load_rules()
+        except (OSError, FolderRefused, RuleError) as error:
             raise Refused(str(error)) from None
-        for problem in report.problems:
-            self._notify(str(problem))
-        if self._path is not None and any(problem.kept == "" for problem in report.problems):
-            raise Refused("a rule cannot run and no earlier version of it is known: mail would pass without it")
         raise_file_limit()
         self._recover()
         self._listen()
         self._learn()
         self.log.start()
         self._traces.start()
-        self.rules.start()
+        self.rules.start(watch=self._offer is None)
         spare_the_collector()
         self._let_in()
+
+    def _load_rules(self) -> None:
+        """What the gate has made, else what the folder holds: then broken rules are told, and pass nothing on."""
+        if self._offer is not None:
+            self.rules.prepare(self._offer)
+            self.rules.take(self._offer.table)
+            return
+        for problem in self.rules.load().problems:
+            self._notify(str(problem))
+
+    def _prepare(self, offer: dict[str, Any]) -> None:
+        why, assembled = "", msgspec.convert(offer, Offer)
+        try:
+            self.rules.prepare(assembled)
+        except RuleError as error:
+            why = str(error)
+        assert self._link is not None
+        self._link.prepared(assembled.table, why)
 
     def _be_told(self) -> None:
         """When to end: by the master, or by signals (a terminal that has gone ends us, too)."""
@@ -143,7 +156,16 @@ class Worker:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 gevent.signal_handler(number, self._stop.set)
             return
-        self._link.start({"retire": self._retire.set, "drain": self._stop.set, "ban": self.rules.ban})
+        self._link.start(
+            {
+                "retire": self._retire.set,
+                "drain": self._stop.set,
+                "ban": self.rules.ban,
+                "prepare": self._prepare,
+                "take": self.rules.take,
+                "drop": self.rules.drop,
+            }
+        )
 
     def _recover(self) -> None:
         """What a process that is gone had held was promised to nobody."""
@@ -155,7 +177,7 @@ class Worker:
         """Another process lets clients in from now on: ours may stay as long as a silent client may."""
         self._close_listeners()
         end = self.clock.monotonic() + self.config.limits.timeouts.command
-        while self.pool.busy and self.clock.monotonic() < end and not self._stop.wait(0.05):
+        while not self.pool.empty() and self.clock.monotonic() < end and not self._stop.wait(0.05):
             pass
 
     def drain(self) -> None:
@@ -166,7 +188,7 @@ class Worker:
             for session in list(listener.sessions):
                 session.stop()
         end = self.clock.monotonic() + self.config.limits.timeouts.drain
-        while self.pool.busy and self.clock.monotonic() < end:
+        while not self.pool.empty() and self.clock.monotonic() < end:
             gevent.sleep(0.02)
         self._keep_learned()
         if self._link is None:
@@ -234,24 +256,6 @@ class Worker:
     def _learn(self) -> None:
         pools = [outlet.pool for outlet in self._outlets.values() if isinstance(outlet, ProxyOutlet)]
         gevent.joinall([gevent.spawn(pool.probe_all) for pool in pools], timeout=LEARN_SECONDS)
-
-    def _watch_settings(self) -> None:
-        """[rule.NAME] tables are live on save; everything else waits for SIGHUP."""
-        if self._path is None:
-            return
-        watch = SettingsWatch(self._path, self.config.rule)
-        while True:
-            gevent.sleep(SETTINGS_POLL)
-            try:
-                settings = watch.changed()
-            except ConfigErrors as errors:
-                self.log("settings_refused", level="error", error=str(errors))
-                self._notify(f"the configuration has mistakes, the old settings of rules stay:\n{errors}")
-                continue
-            if settings is not None:
-                self.rules.configure(settings, *build.around_rules(self.config))
-                self.rules.refresh()
-                self.log("settings_live", rules=sorted(settings))
 
     def _sessions(self) -> Iterator[Session]:
         return (session for listener in self._listeners for session in listener.sessions)

@@ -49,7 +49,16 @@ class RunningServer:
     @property
     def workers(self) -> list[int]:
         """The processes that serve."""
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()]
+        return self._children("worker")
+
+    @property
+    def gate(self) -> int:
+        """The process that watches the rules."""
+        return self._children("gate")[0]
+
+    def _children(self, kind: str) -> list[int]:
+        pids = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()
+        return [int(pid) for pid in pids if _named(int(pid)) == f"smtp-{kind}"]
 
     @property
     def resident(self) -> int:
@@ -131,6 +140,13 @@ def running_server(folder: Path, toml: str, rules: Mapping[str, str] | None = No
         yield server
     finally:
         server.stop()
+
+
+def _named(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def _resident(pid: int) -> int:

@@ -84,13 +84,12 @@ def test_a_master_has_as_many_workers_as_the_configuration_says(start: Start) ->
 
 def test_a_worker_that_is_killed_is_replaced_and_the_others_serve_on(start: Start) -> None:
     server = start(toml())
-    first, second = server.workers
-    for victim in (first, second):
+    for victim in server.workers:
         os.kill(victim, signal.SIGKILL)
         deliver(server.port)
         until(lambda victim=victim: len(set(server.workers) - {victim}) == 2, what="a new worker")  # type: ignore[misc]
         until(lambda: server.log.count("event=worker_ready") >= 1)
-    assert f"event=worker_died level=error pid={first} status=-9" in server.log
+        assert f"event=worker_died level=error pid={victim} kind=worker status=-9" in server.log
 
 
 def test_the_master_has_no_hub_and_no_thread(start: Start) -> None:
@@ -148,6 +147,12 @@ def test_what_a_dead_worker_counted_is_forgotten(start: Start) -> None:
     until(lambda: server.log.count("event=worker_ready") == 2)
     for client in [server.client() for _ in range(4)]:
         assert client.send("NOOP").code == 250
+
+
+def test_a_rule_that_cannot_run_stops_the_start(start: Start) -> None:
+    with pytest.raises(AssertionError, match="the server ended with 1") as caught:
+        start(toml(), rules={"10-broken.py": "def on_rcpt(mail, rcpt): return(\n"})
+    assert "10-broken.py:1: SyntaxError" in str(caught.value) and "listening" not in str(caught.value)
 
 
 # -- generations ---------------------------------------------------------------------------------------------------------

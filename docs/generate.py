@@ -17,7 +17,7 @@ from smtpproxy.facts.surface import SURFACE, help_text
 from smtpproxy.scripting import annotations, bundled
 from smtpproxy.scripting.hooks import EVERY, HOOKS, Hook
 from smtpproxy.scripting.lua_objects import OURS
-from smtpproxy.scripting.lua_rules import ANSWERS, DOORS, doors
+from smtpproxy.scripting.lua_rules import ANSWERS, DOORS, TABLES, doors
 from smtpproxy.scripting.source import Source
 
 ROOT = Path(__file__).parent.parent
@@ -177,11 +177,13 @@ def _object(kind: type, names: Mapping[str, frozenset[str]]) -> Iterator[str]:
 
 def _doors() -> Iterator[str]:
     for path, door in doors().items():
-        if "." not in path:
-            yield f"## {path}\n\n{_words(type(door))}\n\n| | |\n|---|---|"
+        if not path.endswith(".shared"):
+            word, written = path.removesuffix(".*"), path.replace(".*", '["NAME"]')
+            yield f"## {word}\n\n{_words(type(door))}\n\n| | |\n|---|---|"
             for name in DOORS[path]:
-                question = getattr(type(door), name)
-                yield f"| `{_signature(f'{path}.{name}', question)}` | {_cell_text(' '.join((question.__doc__ or '').split()))} |"
+                question = getattr(TABLES.get(path, type(door)), name)
+                about = _cell_text(" ".join((question.__doc__ or "").split()))
+                yield f"| `{_signature(f'{written}.{name}', question)}` | {about} |"
             yield ""
 
 

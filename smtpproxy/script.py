@@ -29,6 +29,7 @@ from smtpproxy.scripting.doors.lists import Lists
 from smtpproxy.scripting.doors.log import Log
 from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store
+from smtpproxy.scripting.doors.users import Users
 from smtpproxy.scripting.facade import together
 from smtpproxy.scripting.lists import ListError
 from smtpproxy.scripting.secret import Secret
@@ -40,7 +41,7 @@ __all__ = [
     "Client", "Delivery", "Duration", "HttpError", "ListError", "Login", "Mail", "Notes", "Part", "Rate", "Recipient",
     "Reply", "Results", "ScanError", "Secret", "Sender", "Size", "StoreError", "Verdict", "accept", "cache", "clamav",
     "clock", "close", "defer", "deny", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep", "store",
-    "together",
+    "together", "users",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[[], Any])
@@ -54,6 +55,7 @@ json = Json()
 lists = Lists()
 log = Log()
 store = Store()
+users = Users()
 
 
 if TYPE_CHECKING:

@@ -164,7 +164,7 @@ def test_every_setting_is_read_somewhere() -> None:
 
     tables = [schema.Config, schema.Listener, schema.Handoff, schema.HandoffTimeouts, schema.Relaying]
     tables += [schema.Scripts, schema.Store, schema.Limits, schema.LimitTimeouts, schema.Log, schema.Trace]
-    tables += [schema.ClamAV, schema.ScanTimeouts]
+    tables += [schema.ClamAV, schema.ScanTimeouts, schema.Users]
     read = {
         node.attr
         for file in FILES

@@ -33,11 +33,12 @@ COMMANDS: Final[dict[str, Command]] = {
     "run": Command("run_it", "say what the rules would do with a message", gevent=True),
     "explain": Command("explain", "say why a mail was refused, and tell its story"),
     "quarantine": Command("quarantine", "look at mail that is kept in quarantine, release or delete it", gevent=True),
+    "user": Command("user", "add, change, delete and list those who may log in"),
     "send": Command("send", "send a message", gevent=True),
     "sink": Command("sink", "run a small upstream server that keeps the last messages", gevent=True),
 }
 
-LATER: Final = frozenset({"user", "queue", "verify"})
+LATER: Final = frozenset({"queue", "verify"})
 
 
 def entry() -> NoReturn:

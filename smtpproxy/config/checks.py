@@ -11,6 +11,7 @@ from typing import Any
 from smtpproxy.config.lines import Keys
 from smtpproxy.config.problem import Problem, did_you_mean
 from smtpproxy.config.schema import QUARANTINE, Config, Handoff, Listener
+from smtpproxy.config.users import Users
 from smtpproxy.config.values import Endpoint, Networks
 
 Report = Callable[[Keys, str, str], None]
@@ -34,6 +35,8 @@ def cross_checks(config: Config, raw: Raw, report: Report) -> None:
         for listed in set(rule.get("listeners", ())) - listeners.keys():
             text = f"there is no [listener.{listed}]"
             report(("rule", name, "listeners"), text, did_you_mean(listed, listeners))
+    for name, users in config.users.items():
+        _check_users(name, users, report)
     _check_binds(config, report)
     if "folder" in _table(raw, "scripts") and not config.scripts.folder.is_dir():
         report(("scripts", "folder"), f"{config.scripts.folder}: no such folder", "")
@@ -88,6 +91,13 @@ def _check_handoff(name: str, handoff: Handoff, raw: Raw, report: Report) -> Non
         report((*at, "folder"), f"has no use for a {handoff.kind}", "")
     if not stays and not raw.get("to"):
         report((*at, "to"), f"a {handoff.kind} needs at least one upstream", 'such as to = ["127.0.0.1:10025"]')
+
+
+def _check_users(name: str, users: Users, report: Report) -> None:
+    if not _NAME.fullmatch(name):
+        report(("users", name), "a name has letters, digits, dots, hyphens and underscores", "")
+    if users.path is None:
+        report(("users", name, "path"), "is missing", 'such as path = "users"')
 
 
 def _check_binds(config: Config, report: Report) -> None:

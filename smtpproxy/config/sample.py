@@ -11,7 +11,20 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from smtpproxy.config.fields import Setting, settings
-from smtpproxy.config.schema import ClamAV, Config, Handoff, Limits, Listener, Log, Relaying, RuleKeys, Scripts, Store, Trace
+from smtpproxy.config.schema import (
+    ClamAV,
+    Config,
+    Handoff,
+    Limits,
+    Listener,
+    Log,
+    Relaying,
+    RuleKeys,
+    Scripts,
+    Store,
+    Trace,
+)
+from smtpproxy.config.users import Users
 from smtpproxy.config.values import Duration, Endpoint, ScannerTarget, Size, Target
 
 WIDTH: Final = 100
@@ -37,6 +50,7 @@ FILES: Final[Mapping[str, tuple[Table, ...]]] = {
         Table("handoff.inbound", Handoff, {"kind": '"proxy"', "to": '["127.0.0.1:10025"]', "identity": '"none"'}),
     ),
     "relaying.toml": (Table("relaying", Relaying, {"domains": '["example.com"]', "networks": "[]"}),),
+    "users.toml": (Table("users.NAME", Users, live=False),),
     "rules.toml": (
         Table("scripts", Scripts),
         Table("store", Store),
@@ -46,7 +60,7 @@ FILES: Final[Mapping[str, tuple[Table, ...]]] = {
     "limits.toml": (Table("limits", Limits),),
 }
 
-_EXAMPLES: Final = {"hostname": '"mx.example.com"'}
+_EXAMPLES: Final = {"hostname": '"mx.example.com"', "kind": '"file"', "path": '"users"'}
 _TOP: Final = """\
 All *.toml files of this folder are read as one; a table stands in one of them. Relative paths start here. \
 Durations are "30s", "5m", "2h", "5d", sizes "64KB", "50MB". \

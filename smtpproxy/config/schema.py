@@ -10,18 +10,9 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, field
 
+from smtpproxy.config.about import INTERNAL, Count, about
+from smtpproxy.config.users import Users
 from smtpproxy.config.values import Domains, Duration, Endpoint, Hostname, LogTo, Networks, ScannerTarget, Size, Target
-
-Count = Annotated[int, Meta(ge=0)]
-
-
-def about(text: str) -> Meta:
-    """The words that the manual prints for a setting."""
-    return Meta(description=text)
-
-
-INTERNAL: Final = Meta(extra={"internal": True})
-"""Marks a field that is no setting."""
 
 
 class ListenerTls(Struct, frozen=True, kw_only=True):
@@ -350,6 +341,7 @@ class Config(Struct, frozen=True, kw_only=True):
     listener: Annotated[dict[str, Listener], about("Where mail comes in.")] = {}
     handoff: Annotated[dict[str, Handoff], about("Where mail goes.")] = {}
     relaying: Annotated[Relaying, about("For whom mail is taken.")] = Relaying()
+    users: Annotated[dict[str, Users], about("Who may log in.")] = {}
     scripts: Annotated[Scripts, about("Your rules.")] = Scripts()
     rule: Annotated[dict[str, dict[str, Any]], about("Settings of rules.")] = {}
     store: Annotated[Store, about("What rules keep.")] = Store()
@@ -362,7 +354,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
-    Config: frozenset({"users", "queue", "route", "admin", "dns"}),
+    Config: frozenset({"queue", "route", "admin", "dns"}),
     Listener: frozenset({"auth"}),
     Limits: frozenset({"auth_failures"}),
 }
@@ -371,6 +363,7 @@ LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
 LATER_VALUES: Final[dict[tuple[type[Struct], str], frozenset[str]]] = {
     (Listener, "protocol"): frozenset({"lmtp"}),
     (Handoff, "kind"): frozenset({"queue"}),
+    (Users, "kind"): frozenset({"sql", "ldap", "smtp"}),
     (Handoff, "identity"): frozenset({"proxy"}),
     (Handoff, "partial"): frozenset({"notice"}),
 }

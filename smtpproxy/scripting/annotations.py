@@ -15,7 +15,7 @@ from smtpproxy.facts.notes import Notes
 from smtpproxy.facts.surface import SURFACE, help_text
 from smtpproxy.scripting.hooks import HOOKS, Hook
 from smtpproxy.scripting.lua_objects import OURS, Names
-from smtpproxy.scripting.lua_rules import ANSWERS, DOORS, doors
+from smtpproxy.scripting.lua_rules import ANSWERS, DOORS, TABLES, doors
 
 _CLASSES: Mapping[str, str] = {
     "ListenerFacts": "Listener", "HeaderView": "Header", "BodyView": "Body", "Body": "Original", "StoredBody": "Original",
@@ -126,14 +126,16 @@ def _doors() -> Iterator[str]:
     for path, door in doors().items():
         if path.endswith(".shared"):
             continue
-        name = f"{type(door).__name__}Door"
+        kind = TABLES.get(path, type(door))
+        name = f"{kind.__name__}Door"
         yield f"---{_summary(type(door))}\n---@class {name}"
         if f"{path}.shared" in DOORS:
             yield f"---@field shared {name} What all rules see."
         for question in DOORS[path]:
-            function = getattr(type(door), question)
+            function = getattr(kind, question)
             yield f"---@field {question} {_function(function, optional='|table')} {_summary(function)}"
-        yield f"---@type {name}\n{path} = nil\n"
+        word, of_tables, _ = path.partition(".*")
+        yield f"---@type {f'table<string, {name}>' if of_tables else name}\n{word} = nil\n"
 
 
 def _hooks() -> Iterator[str]:

@@ -17,6 +17,7 @@ from smtpproxy.scripting.doors.lists import Lists, Lookup
 from smtpproxy.scripting.doors.log import Log
 from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store
+from smtpproxy.scripting.doors.users import Accounts, Users
 from smtpproxy.scripting.facade import Timer, interval_seconds
 from smtpproxy.scripting.instance import Instance, check_hook
 from smtpproxy.scripting.lists import Match
@@ -36,8 +37,12 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "http": ("get", "post_json"),
     "json": ("encode", "decode"),
     "lists": ("networks", "domains", "addresses"),
+    "users.*": ("exists", "addresses"),
 }
-"""The doors of a Lua rule and what each can be asked."""
+"""The doors of a Lua rule and what each can be asked; "*" is the name of a table, and the first argument of the question."""
+
+TABLES: Mapping[str, type] = {"users.*": Accounts}
+"""What rules in Python have for such a table."""
 
 ANSWERS: Mapping[type, Names] = {
     Response: {"read": frozenset({"status", "ok", "text", "body", "json", "headers", "url"})},
@@ -57,7 +62,7 @@ def doors() -> Mapping[str, Any]:
     return {
         "dns": Dns(), "log": Log(), "cache": cache, "cache.shared": cache.shared, "store": store,
         "store.shared": store.shared, "clamav": Clamav(), "clock": Clock(), "http": Http(), "json": Json(),
-        "lists": Lists(),
+        "lists": Lists(), "users.*": Users(),
     }  # fmt: skip
 
 

@@ -115,7 +115,27 @@ function M.known(t)
   return concat(names, " ")
 end
 
+local questions = {}                 -- by the word before the table's name
+
+local function of_tables(title, question, door)  -- users.NAME.exists(...): the door is told the name first
+  local known = questions[title]
+  if known == nil then
+    known = {}
+    questions[title] = known
+    base[title] = setmetatable({}, { __metatable = false, __index = function(_, name)
+      local t = {}
+      for key, ask in next, known do t[key] = function(...) return ask(tostring(name), ...) end end
+      return setmetatable(t, { __metatable = false, __index = function(t, key)
+        raise(title .. "." .. tostring(name) .. " has no \"" .. tostring(key) .. "\"" .. did_you_mean(key, t))
+      end })
+    end })
+  end
+  known[question] = door
+end
+
 function M.define(path, index)       -- the door number `index` as dns.mx(...)
+  local of, question = match(path, "^([%w_]+)%.%*%.([%w_]+)$")
+  if of then return of_tables(of, question, runtime.door(path, index)) end
   local t, title = base, nil
   for name in gmatch(path, "([%w_]+)%.") do
     title = name

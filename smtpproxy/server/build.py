@@ -10,8 +10,12 @@ from typing import Any
 
 import gevent
 
+from smtpproxy.accounts.base import Accounts
+from smtpproxy.accounts.file import FileAccounts
+from smtpproxy.accounts.hashing import Hashing
 from smtpproxy.config import schema
 from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
+from smtpproxy.config.users import Users
 from smtpproxy.config.values import Target
 from smtpproxy.delivery.pool import Pool
 from smtpproxy.delivery.smtp import Timeouts
@@ -61,7 +65,18 @@ def doors(config: Config, resolver: Resolver, log: LogLine) -> dict[str, Any]:
         "store": store(config),
         "clamav": clamav(config.scanner.clamav),
         "http": HttpClient(lambda name: addresses(resolver, name), config.scripts.http_allow),
+        "users": users(config, log),
     }
+
+
+def users(config: Config, log: LogLine) -> dict[str, Accounts]:
+    """Every [users.NAME]; nothing is asked before somebody logs in, or a rule wants to know."""
+    hashing = Hashing()
+    return {name: accounts(name, settings, hashing, log) for name, settings in config.users.items()}
+
+
+def accounts(name: str, settings: Users, hashing: Hashing, log: LogLine) -> Accounts:
+    return FileAccounts(name, hashing, settings.path or Path(), log)
 
 
 def clamav(settings: schema.ClamAV) -> ClamAV:

@@ -79,6 +79,31 @@ class FakeScanner:
         return "FakeScanner"
 
 
+class FakeAccounts:
+    """Accounts by their names, with the addresses that each has besides."""
+
+    def __init__(self, accounts: Mapping[str, Iterable[str]]) -> None:
+        self.accounts = {name: tuple(addresses) for name, addresses in accounts.items()}
+
+    def exists(self, address: str) -> bool:
+        return any(address in (name, *addresses) for name, addresses in self.accounts.items())
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        return (name, *self.accounts[name]) if name in self.accounts else ()
+
+
+class FakeUsers(dict[str, FakeAccounts]):
+    """The tables: `users["staff"] = {"ann@example.com": ["sales@example.com"]}`."""
+
+    def __init__(self, tables: Mapping[str, Mapping[str, Iterable[str]]]) -> None:
+        super().__init__()
+        for name, accounts in tables.items():
+            self[name] = accounts
+
+    def __setitem__(self, name: str, accounts: Mapping[str, Iterable[str]]) -> None:  # type: ignore[override]
+        super().__setitem__(name, FakeAccounts(accounts))
+
+
 class Logged(NamedTuple):
     """What a rule has written into the log."""
 
@@ -103,6 +128,7 @@ class Doors:
         cache: Kept | None = None,
         viruses: Mapping[bytes, str] | None = None,
         folder: Path | None = None,
+        users: Mapping[str, Mapping[str, Iterable[str]]] | None = None,
         clock: FixedClock | None = None,
     ) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
@@ -113,6 +139,7 @@ class Doors:
         self.cache = Kept(self.clock) if cache is None else cache
         self.clamav = FakeScanner(viruses)
         self.lists = ListFiles(folder or Path(), self.log)
+        self.users = FakeUsers(users or {})
 
     def log(self, event: str, **fields: Any) -> None:
         """One record."""
@@ -124,4 +151,5 @@ class Doors:
         return {
             "dns": self.dns, "http": self.http, "store": self.store, "cache": self.cache, "log": self.log,
             "clamav": self.clamav, "lists": self.lists, "clock": self.clock, "sleep": self.clock.advance,
+            "users": self.users,
         }  # fmt: skip

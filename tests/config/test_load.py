@@ -94,7 +94,7 @@ def test_the_known_settings_of_a_rule_are_converted_and_the_others_kept(loaded: 
             '[log]\nformat = "jsn"',
             "a.toml:2: log.format: 'jsn' is not one of logfmt, json; did you mean \"json\"?",
         ),
-        ('users = 1', "a.toml:1: users: comes with a later version"),
+        ('queue = 1', "a.toml:1: queue: comes with a later version"),
         ("[queue]\nlifetime = '5d'", "a.toml:1: queue: comes with a later version"),
         ("[limits]\nauth_failures = 3", "a.toml:2: limits.auth_failures: comes with a later version"),
         ('[handoff.q]\nkind = "queue"', 'a.toml:2: handoff.q.kind: "queue" comes with a later version'),

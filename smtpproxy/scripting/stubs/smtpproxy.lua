@@ -413,6 +413,13 @@ json = nil
 ---@type ListsDoor
 lists = nil
 
+---The accounts of [users.NAME], by that name: `users["staff"].exists(rcpt)`, in Lua `users.staff.exists(rcpt)`.
+---@class AccountsDoor
+---@field exists fun(address: any): boolean Whether mail for this address (or recipient) is for somebody who has an account. A failure is an error, never a no.
+---@field addresses fun(login: any): string[] From which addresses an account may send; "@example.com" is all of a domain. Nothing where there is no account.
+---@type table<string, AccountsDoor>
+users = nil
+
 ---A client connected; nothing was sent yet, not even the banner.
 ---@type fun(client: Client): Verdict?
 on_connect = nil

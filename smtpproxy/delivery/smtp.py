@@ -154,6 +154,29 @@ class SmtpClient:
             except OSError as error:
                 raise UpstreamLost("message", str(error)) from None
 
+    def chunks(self, chunks: Iterable[bytes]) -> Reply:
+        """Stream a message in content form by BDAT (RFC 3030); the reply to its end, or the first refusal on the way.
+
+        Raises as ``body`` does.
+        """
+        connection = self.connection
+        for chunk in chunks:
+            if not chunk:
+                continue
+            self.send(b"BDAT %d" % len(chunk))
+            connection.timeout = self.timeouts.block
+            connection.write(chunk)
+            try:
+                connection.flush()
+            except OSError as error:
+                raise UpstreamLost("message", str(error)) from None
+            if not (reply := self.reply("BDAT", self.timeouts.block)).positive:
+                return reply
+        if not connection.quiet():
+            raise UpstreamLost("message", "it spoke or closed before the end of the message")
+        self.send(b"BDAT 0 LAST")
+        return self.final_reply()
+
     def end_of_data(self) -> Reply:
         """The dot and its reply (of the first recipient, for LMTP). What was said before the dot answers no message."""
         if not self.connection.quiet():

@@ -26,6 +26,7 @@ class Mail(Content):
         "_sender",
         "_via",
         "begun",
+        "binary",
         "body8bit",
         "client",
         "copied_to",
@@ -49,6 +50,8 @@ class Mail(Content):
     """The client asked for internationalised mail (RFC 6531)."""
     body8bit: bool
     """The client announced 8-bit content (RFC 6152)."""
+    binary: bool
+    """The client announced octets that are no text, which mean themselves whatever line ends they look like (RFC 3030)."""
     size_declared: int | None
     """Octets, as the client announced them (RFC 1870)."""
     begun: bool
@@ -74,7 +77,9 @@ class Mail(Content):
         put(self, "recipients", [])
         put(self, "params", params)
         put(self, "smtputf8", "SMTPUTF8" in params)
-        put(self, "body8bit", (params.get("BODY") or "").upper() == "8BITMIME")
+        body = (params.get("BODY") or "").upper()
+        put(self, "body8bit", body == "8BITMIME")
+        put(self, "binary", body == "BINARYMIME")
         put(self, "size_declared", int(size) if size else None)
         put(self, "begun", False)
         put(self, "held", None)

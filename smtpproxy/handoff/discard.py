@@ -10,7 +10,7 @@ from smtpproxy.message.body import Body
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Reply
 
-CARRIES_ALL = Extensions.parse(["8BITMIME", "SMTPUTF8"])
+CARRIES_ALL = Extensions.parse(["8BITMIME", "SMTPUTF8", "CHUNKING", "BINARYMIME"])
 
 
 class Discard:
@@ -40,7 +40,7 @@ class Discard:
         return OK
 
     def finish(self, mail: Mail, body: Body) -> Reply:
-        for _ in body.wire():
+        for _ in body.content():
             pass
         return Reply(250, "2.0.0", f"Ok: discarded as {mail.id}")
 

@@ -107,17 +107,20 @@ class Proxy:
             return self._refused or LOST  # the upstream went away at a recipient behind the accepted ones
         smtp = self._smtp
         try:
-            reply = smtp.data()
-            if reply.code != 354:
-                return self._fail(NONSENSE, f"DATA: {reply}") if reply.positive else self._passed(reply)
-            smtp.body(body.wire())
-            reply = smtp.end_of_data()
+            if mail.binary:
+                reply = smtp.chunks(body.content())
+            else:
+                reply = smtp.data()
+                if reply.code != 354:
+                    return self._fail(NONSENSE, f"DATA: {reply}") if reply.positive else self._passed(reply)
+                smtp.body(body.wire())
+                reply = smtp.end_of_data()
         except UpstreamLost as lost:
             return self._midstream(lost)
         except BaseException:
             self._drop()  # no dot was sent: the upstream throws away what it has
             raise
-        self._begun = False
+        self._begun = mail.binary and not reply.positive  # a chunk that was refused leaves a transaction behind
         if reply.positive and reply.code != 250:
             return self._fail(NONSENSE, f"end of data: {reply}")
         return self._passed(reply)

@@ -271,3 +271,13 @@ def missing_line_end(tail: bytes) -> bytes:
     if not tail or tail.endswith(b"\r\n"):
         return b""
     return b"\n" if tail.endswith(b"\r") else b"\r\n"
+
+
+def finished(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, and the line end that the last line lacks."""
+    tail = b""
+    for chunk in chunks:
+        tail = (tail + chunk[-2:])[-2:]
+        yield chunk
+    if ending := missing_line_end(tail):
+        yield ending

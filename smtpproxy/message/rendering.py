@@ -12,7 +12,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
 
-from smtpproxy.message.body import CHUNK, Body, behind, missing_line_end, sliced
+from smtpproxy.message.body import CHUNK, Body, behind, finished, missing_line_end, sliced
 from smtpproxy.message.header import Field, HeaderBlock
 from smtpproxy.wire.dots import stuff, stuff_chunks
 
@@ -111,7 +111,7 @@ class Rendering(Body):
         if not self._header.separator:
             head += missing_line_end(head[-2:])
         if self._splices:
-            return _headed(head, _finished(stuff_chunks(self.body())))
+            return _headed(head, finished(stuff_chunks(self.body())))
         return _headed(head, self._base.wire())
 
     def _head(self) -> bytes:
@@ -149,7 +149,7 @@ class Spliced(Body):
 
     def wire(self) -> Iterator[bytes]:
         """See ``Body``."""
-        return _finished(stuff_chunks(self.content()))
+        return finished(stuff_chunks(self.content()))
 
 
 class Untouched(Body):
@@ -265,15 +265,6 @@ def _headed(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     if len(head) + len(first) <= CHUNK:
         return chain((head + first,), chunks) if head or first else iter(())
     return chain(sliced(head), (first,), chunks)
-
-
-def _finished(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    tail = b""
-    for chunk in chunks:
-        tail = (tail + chunk[-2:])[-2:]
-        yield chunk
-    if ending := missing_line_end(tail):
-        yield ending
 
 
 def _behind_lines(chunks: Iterator[bytes], lines: int) -> Iterator[bytes]:

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 from smtpproxy.facts.mail import Mail
 from smtpproxy.message.body import Body
 from smtpproxy.message.edits import Ledger
-from smtpproxy.message.header import HeaderBlock, end_of_header
 from smtpproxy.message.rendering import Untouched
 from smtpproxy.message.trace import protocol_name, received_line
 from smtpproxy.net.connection import ConnectionLost, Expired
 from smtpproxy.scripting.trace import EDIT
 from smtpproxy.session.blame import of_handoff
 from smtpproxy.session.finish import hand_on, hand_on_copies
-from smtpproxy.session.intake import Arriving, Intake
+from smtpproxy.session.intake import Arriving, Dotted, Intake, Interrupted
 from smtpproxy.session.verdicts import ask, of_recipients
 from smtpproxy.wire.command import Command
-from smtpproxy.wire.dots import unstuff
 from smtpproxy.wire.reply import Refusal, Reply
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 NO_ARGUMENT = Reply(501, "5.5.4", "Syntax: DATA")
+NEEDS_BDAT = Reply(503, "5.5.1", "BODY=BINARYMIME needs BDAT")
 NOBODY_LEFT = Reply(554, "5.5.1", "No valid recipients")
 NO_ROOM = Reply(452, "4.3.1", "Not enough room for the message now")
 
@@ -36,16 +35,22 @@ def data(session: Session, command: Command) -> Reply | None:
         return NO_ARGUMENT
     transaction = session.transaction
     assert transaction is not None
+    if transaction.mail.binary:
+        return NEEDS_BDAT  # RFC 3030 3
     if session.chains.on_data and (refused := ask(session, session.chains.on_data, transaction.mail)) is not None:
         return refused
     session.watch("watch_data", transaction.mail)
     session.answer(GO_AHEAD)
-    intake = Intake(session.connection, session.services.limits, session.entrance.normalize)
+    return receive(session, transaction, Dotted(session.connection, session.services.limits, session.entrance.normalize))
+
+
+def receive(session: Session, transaction: Transaction, intake: Intake) -> Reply:
+    """The message, to the end of its transaction; the reply to it, or to the part of it that is refused."""
     try:
         reply = _message(session, transaction, intake)
     except Refusal as refusal:
         reply = session.refused(refusal.reply, refusal.cause)
-    except (ConnectionLost, Expired):
+    except (ConnectionLost, Expired, Interrupted):
         raise
     except Exception:
         reply = session.our_fault()
@@ -62,7 +67,7 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     chains = session.chains
     ledger: Ledger | None = None
     if chains.on_header or chains.on_message or chains.on_route or chains.observed:
-        ledger = Ledger(body, _header(intake))
+        ledger = Ledger(body, intake.header())
     refused = _ask_rules(session, transaction, ledger, body) if ledger is not None else None
     if refused is not None:
         return refused
@@ -142,12 +147,6 @@ def _store(session: Session, body: Arriving) -> None:
         raise
     except OSError as error:
         raise Refusal(NO_ROOM, str(error)) from None
-
-
-def _header(intake: Intake) -> HeaderBlock:
-    head = unstuff(intake.head)
-    end = end_of_header(head)
-    return HeaderBlock.parse(head[:end] if end >= 0 else head)
 
 
 def _received(session: Session, transaction: Transaction) -> bytes:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smtpproxy.config.schema import Limits
-from smtpproxy.message.body import Body, BodyWriter, StoredBody
-from smtpproxy.message.header import end_of_header
+from smtpproxy.message.body import Body, BodyWriter, StoredBody, finished
+from smtpproxy.message.header import HeaderBlock, end_of_header
 from smtpproxy.message.trace import count_received
 from smtpproxy.net.connection import Connection, ConnectionLost
-from smtpproxy.wire.dots import DataScanner, unstuff_chunks
+from smtpproxy.wire.command import Command
+from smtpproxy.wire.dots import ChunkScanner, DataScanner, stuff_chunks, unstuff, unstuff_chunks
 from smtpproxy.wire.reply import Refusal, Reply
 
 TOO_BIG = Reply(552, "5.3.4", "The message is larger than is taken here")
@@ -29,19 +30,38 @@ DRAIN_LIMIT = 64 << 20
 """Octets read behind a refusal in the hope of the end of the message; past that we hang up."""
 
 
+class Interrupted(Exception):
+    """The client gave up the message amid, by ``command``; None: it is hung up on."""
+
+    def __init__(self, command: Command | None) -> None:
+        super().__init__()
+        self.command = command
+
+
 class Intake:
-    """One DATA phase. ``head`` first, then ``rest``; or ``drain`` at any time."""
+    """A message on its way in. ``head`` first, then ``rest``; or ``drain`` at any time."""
 
     __slots__ = ("_connection", "_limits", "_line", "_scanner", "head")
 
-    def __init__(self, connection: Connection, limits: Limits, normalize: bool) -> None:
+    stuffed = True
+    """It comes in wire form."""
+
+    def __init__(self, connection: Connection, limits: Limits, scanner: DataScanner | ChunkScanner) -> None:
         self._connection = connection
         self._limits = limits
-        self._scanner = DataScanner(normalize)
+        self._scanner = scanner
         self._line = 0
         self.head = b""
-        """What was read while looking for the end of the header: the whole header and what came with it, in wire form."""
+        """What was read while looking for the end of the header: the whole header and what came with it, as it came."""
         connection.timeout = limits.timeouts.data
+
+    def _take(self) -> bytes:
+        """The octets that are certain, of what comes next; they may be none."""
+        raise NotImplementedError
+
+    def drain(self) -> bool:
+        """Read on to where commands begin again, and forget it; False when that is too far."""
+        raise NotImplementedError
 
     @property
     def ended(self) -> bool:
@@ -71,6 +91,12 @@ class Intake:
         if hops and count_received(header) > hops:
             raise Refusal(LOOP, f"more than {hops} Received fields")
 
+    def header(self) -> HeaderBlock:
+        """The header, once ``read_head`` has it."""
+        head = unstuff(self.head) if self.stuffed else self.head
+        end = end_of_header(head)
+        return HeaderBlock.parse(head[:end] if end >= 0 else head)
+
     def _gather(self, head: bytes) -> tuple[bytes, int]:
         """A header that comes in pieces, and its end; each octet is looked at once, however small the pieces are."""
         limit, gathered, end = self._limits.header_size, bytearray(head), -1
@@ -84,27 +110,15 @@ class Intake:
         return bytes(gathered), end
 
     def rest(self) -> Iterator[bytes]:
-        """The chunks behind ``head``, in wire form, as they come."""
+        """The chunks behind ``head``, as they come."""
         while not self._scanner.ended:
             chunk = self._next()
             if chunk:
                 yield chunk
 
-    def drain(self) -> bool:
-        """Read to the end of the message and forget it; False when it does not end."""
-        scanner, connection = self._scanner, self._connection
-        scanner_limit = scanner.size + DRAIN_LIMIT
-        while not scanner.ended and scanner.size < scanner_limit:
-            _, rest = scanner.feed(connection.take())
-            if scanner.ended:
-                self._over(rest)
-        return scanner.ended
-
     def _next(self) -> bytes:
-        connection, scanner, limits = self._connection, self._scanner, self._limits
-        content, rest = scanner.feed(connection.take())
-        if scanner.ended:
-            self._over(rest)
+        scanner, limits = self._scanner, self._limits
+        content = self._take()
         if scanner.bare and not scanner.normalize:
             raise Refusal(BARE[scanner.bare], f"bare {scanner.bare} in the message")
         if 0 < limits.message_size < scanner.size and limits.message_size < scanner.content_size:
@@ -112,12 +126,6 @@ class Intake:
         if limits.text_line_length > 0 and not (scanner.ended and self._line + len(content) <= limits.text_line_length):
             self._check_lines(content)
         return content
-
-    def _over(self, rest: bytes) -> None:
-        """The message has ended: what came behind it are commands."""
-        self._connection.timeout = self._limits.timeouts.command
-        if rest:
-            self._connection.lines.push(rest)
 
     def _check_lines(self, content: bytes) -> None:
         """A line longer than a chunk shows at the chunks' ends; only for a small limit each line is looked at."""
@@ -129,6 +137,32 @@ class Intake:
             raise Refusal(LINE_TOO_LONG, f"line of more than {limit} octets")
         if first >= 0:
             self._line = len(content) - content.rfind(b"\n") - 1
+
+
+class Dotted(Intake):
+    """One DATA phase: the message ends at CRLF.CRLF (RFC 5321 4.1.1.4)."""
+
+    __slots__ = ()
+
+    _scanner: DataScanner
+
+    def __init__(self, connection: Connection, limits: Limits, normalize: bool) -> None:
+        super().__init__(connection, limits, DataScanner(normalize))
+
+    def _take(self) -> bytes:
+        content, rest = self._scanner.feed(self._connection.take())
+        if self._scanner.ended:
+            self._connection.timeout = self._limits.timeouts.command
+            if rest:
+                self._connection.lines.push(rest)
+        return content
+
+    def drain(self) -> bool:
+        scanner = self._scanner
+        limit = scanner.size + DRAIN_LIMIT
+        while not scanner.ended and scanner.size < limit:
+            self._take()
+        return scanner.ended
 
 
 class Arriving(Body):
@@ -156,16 +190,20 @@ class Arriving(Body):
             writer.write(intake.head)
             for chunk in intake.rest():
                 writer.write(chunk)
-            self._stored = writer.finish(intake.dotted, size=intake.size)
+            self._stored = writer.finish(intake.dotted, stuffed=intake.stuffed, size=intake.size)
         finally:
             writer.close()
         self.dotted = intake.dotted
 
     def wire(self) -> Iterator[bytes]:
-        return self._stored.wire() if self._stored is not None else self._streamed()
+        if self._stored is not None:
+            return self._stored.wire()
+        return self._streamed() if self._intake.stuffed else finished(stuff_chunks(self._streamed()))
 
     def content(self) -> Iterator[bytes]:
-        return self._stored.content() if self._stored is not None else unstuff_chunks(self._streamed())
+        if self._stored is not None:
+            return self._stored.content()
+        return unstuff_chunks(self._streamed()) if self._intake.stuffed else self._streamed()
 
     def _streamed(self) -> Iterator[bytes]:
         yield self._intake.head

@@ -56,6 +56,8 @@ def own_extensions(message_size: int) -> Extensions:
             "SIZE": f"{int(message_size)}",
             "8BITMIME": "",
             "SMTPUTF8": "",
+            "CHUNKING": "",
+            "BINARYMIME": "",
             "ENHANCEDSTATUSCODES": "",
         }
     )

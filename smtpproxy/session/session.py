@@ -16,7 +16,7 @@ from smtpproxy.scripting.table import Table
 from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
 from smtpproxy.session import blame, encryption, hop
-from smtpproxy.session.commands import COMMANDS, UNKNOWN
+from smtpproxy.session.commands import COMMANDS, UNKNOWN, Row
 from smtpproxy.session.greeting import STOPPING, welcome
 from smtpproxy.session.offer import Offer
 from smtpproxy.session.services import Entrance, Services, Ticket
@@ -28,6 +28,7 @@ from smtpproxy.wire.reply import Refusal as Refused
 from smtpproxy.wire.reply import Reply
 
 if TYPE_CHECKING:
+    from smtpproxy.session.chunks import Chunks
     from smtpproxy.session.transaction import Transaction
 
 TOO_LONG = Reply(500, "5.5.2", "Line too long")
@@ -46,7 +47,7 @@ class Session:
     """One client, from the greeting until it leaves."""
 
     __slots__ = (
-        "call", "chains", "client", "closing", "connection", "entrance", "errors", "handoffs", "junk", "mails",
+        "call", "chains", "chunks", "client", "closing", "connection", "entrance", "errors", "handoffs", "junk", "mails",
         "offer", "over", "refusal", "services", "state", "table", "ticket", "trace", "transaction", "unknown",
     )  # fmt: skip
 
@@ -71,6 +72,8 @@ class Session:
         self.state = State.CONNECTED
         self.offer: Offer | None = None
         self.transaction: Transaction | None = None
+        self.chunks: Chunks | None = None
+        """The message that comes by BDAT, while it does."""
         self.handoffs: dict[str, Handoff] = {}
         self.mails = 0
         self.errors = 0
@@ -129,22 +132,26 @@ class Session:
                 hop.refuse(self, hop.NO_STRANGERS, "a stranger has sent one")
             connection.lines.feed(first)
         while not self.closing:
-            try:
-                line = connection.read_line()
-            except LineTooLong:
-                self.answer(TOO_LONG)
-                continue
-            self._perform(line)
+            self.turn()
             if self.transaction is None and self.services.stopping() and not len(connection.lines):
                 self.answer(STOPPING)
         connection.flush()
+
+    def turn(self) -> None:
+        """One line of the client's, and its answer."""
+        try:
+            line = self.connection.read_line()
+        except LineTooLong:
+            self.answer(TOO_LONG)
+        else:
+            self._perform(line)
 
     def _perform(self, line: bytes) -> None:
         try:
             command = parse(line)
             now = monotonic()
             self.trace.append((COMMAND, now, now, line, None))
-            reply = self._execute(command)
+            reply = self.execute(command)
         except Refused as refused:
             reply = self.refused(refused.reply, refused.cause)
         except (ConnectionLost, Expired, LineFlood, Stopping):
@@ -168,16 +175,25 @@ class Session:
             self.services.traces.keep(self.trace, self.client, mail, over=True)
         self.trace.told()
 
-    def _execute(self, command: Command) -> Reply | None:
+    def execute(self, command: Command) -> Reply | None:
+        """What one command comes to; None: its answer comes later, or was given."""
+        row = COMMANDS.get(command.verb, UNKNOWN)
+        if row.ends and self.chunks is not None:
+            self.chunks.command = command
+            return None
+        refused = self._refuse(command, row)
+        if refused is None:
+            return row.handler(self, command)
+        return refused if row.refuse is None else row.refuse(self, command, refused)
+
+    def _refuse(self, command: Command, row: Row) -> Reply | None:
+        """The refusal of what does not get as far as its handler."""
         verb = command.verb
-        row = COMMANDS.get(verb, UNKNOWN)
         self.refresh()
         if self.refusal is not None and verb != "QUIT":
             return self.refusal
-        if row.junk:
-            self.junk += 1
-            if 0 < self.services.limits.junk_commands < self.junk:
-                return TOO_MUCH_JUNK
+        if row.junk and (idle := self.idle()) is not None:
+            return idle
         if self.chains.observed:
             self.watch("watch_command", self.client, verb, command.argument)
         if self.chains.on_command:
@@ -190,7 +206,12 @@ class Session:
             return out_of_order
         if row.begins and self.services.stopping():
             return STOPPING
-        return row.handler(self, command)
+        return None
+
+    def idle(self) -> Reply | None:
+        """One more command that does nothing for the mail; the answer when there were too many."""
+        self.junk += 1
+        return TOO_MUCH_JUNK if 0 < self.services.limits.junk_commands < self.junk else None
 
     def answer(self, reply: Reply) -> None:
         """Queue ``reply``; count it when it refuses, hang up when it is a 421 (RFC 5321 3.8)."""
@@ -280,7 +301,10 @@ class Session:
         reply = Reply(451, "4.3.0", f"Internal error, id {self.call.id}")
         self.log_fault()
         self.trace_refusal(Refusal(monotonic(), "failure", "because of a defect in the server:", str(reply)))
-        self.end_transaction()
+        if self.chunks is None:
+            self.end_transaction()
+        else:
+            self.closing = True  # whoever pulls the message ends it
         return reply
 
     def log_fault(self) -> None:

@@ -16,25 +16,22 @@ class Gone(Exception):
 
 
 class Received:
-    """A message that was answered with 2xx: its envelope, its bytes on the wire (stuffed, without the final dot)."""
+    """A message that was answered with 2xx: its envelope, its bytes on the wire (stuffed, without the final dot; BDAT: as is)."""
 
-    __slots__ = ("conversation", "params", "recipients", "sender", "wire", "xclient", "xforward")
+    __slots__ = ("content", "conversation", "params", "recipients", "sender", "wire", "xclient", "xforward")
 
     def __init__(
-        self, sender: str, params: str, recipients: list[str], wire: bytes, conversation: Conversation
+        self, sender: str, params: str, recipients: list[str], wire: bytes, conversation: Conversation, stuffed: bool = True
     ) -> None:
         self.sender = sender
         self.params = params
         self.recipients = recipients
         self.wire = wire
+        self.content = (b"\r\n" + wire).replace(b"\r\n.", b"\r\n")[2:] if stuffed else wire
+        """The message without the dots that the wire needed (RFC 5321 4.5.2)."""
         self.conversation = conversation
         self.xclient = dict(conversation.xclient)
         self.xforward = dict(conversation.xforward)
-
-    @property
-    def content(self) -> bytes:
-        """The message without the dots that the wire needed (RFC 5321 4.5.2)."""
-        return (b"\r\n" + self.wire).replace(b"\r\n.", b"\r\n")[2:]
 
     @property
     def header(self) -> bytes:
@@ -99,6 +96,7 @@ class Conversation:
         self._sender: str | None = None
         self._params = ""
         self._recipients: list[str] = []
+        self._chunks: bytearray | None = None
 
     def _command(self, line: bytes) -> None:
         text = line.decode("utf-8", "surrogateescape")
@@ -107,7 +105,7 @@ class Conversation:
         verb = verb.upper()
         handlers = {
             "EHLO": self._ehlo, "HELO": self._ehlo, "LHLO": self._ehlo, "MAIL": self._mail, "RCPT": self._rcpt,
-            "DATA": self._data, "RSET": self._rset, "QUIT": self._quit, "XCLIENT": self._xclient,
+            "DATA": self._data, "BDAT": self._bdat, "RSET": self._rset, "QUIT": self._quit, "XCLIENT": self._xclient,
             "XFORWARD": self._xforward, "NOOP": self._noop, "STARTTLS": self._starttls,
         }  # fmt: skip
         handlers.get(verb, self._unknown)(verb, argument)
@@ -156,9 +154,26 @@ class Conversation:
             return self._send("554 5.5.1 No valid recipients")
         if not self._act(verb, argument, "354 End with a dot"):
             return
-        wire = self._read_message()
+        self._answer_for(self._read_message())
+
+    def _bdat(self, verb: str, argument: str) -> None:
+        """RFC 3030 2; a chunk that is refused ends the transaction."""
+        size, _, last = argument.partition(" ")
+        data = self._read_octets(int(size))
+        if not self._recipients:
+            return self._send("503 5.5.1 RCPT first")
+        if self._chunks is None:
+            self._chunks = bytearray()
+            self._body_act()
+        self._chunks += data
+        if last.upper() == "LAST":
+            self._answer_for(bytes(self._chunks), stuffed=False)
+        elif not self._act(verb, argument, f"250 2.0.0 {size} octets"):
+            self._forget()
+
+    def _answer_for(self, wire: bytes, stuffed: bool = True) -> None:
         sender, recipients = self._sender or "", list(self._recipients)
-        message = Received(sender, self._params, recipients, wire, self)
+        message = Received(sender, self._params, recipients, wire, self, stuffed)
         if self._upstream.lmtp:
             message.recipients = [
                 recipient for recipient in recipients if self._act("dot", recipient, f"250 2.1.5 <{recipient}> Saved")
@@ -242,6 +257,12 @@ class Conversation:
             self._read()
         line, _, self._buffer = self._buffer.partition(b"\r\n")
         return line
+
+    def _read_octets(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            self._read()
+        data, self._buffer = self._buffer[:count], self._buffer[count:]
+        return data
 
     def _read_message(self) -> bytes:
         """Everything up to CRLF.CRLF, and that only, without the dot's line."""

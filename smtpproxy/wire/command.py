@@ -14,6 +14,7 @@ _SYNTAX = Reply(500, "5.5.2", "Bad command syntax")
 _EMPTY = Reply(500, "5.5.2", "Empty command")
 _CONTROL = Reply(500, "5.5.2", "Control characters are not allowed in commands")
 _PARAMETER_SYNTAX = Reply(501, "5.5.4", "Bad parameter syntax")
+_CHUNK_SYNTAX = Reply(501, "5.5.4", "Syntax: BDAT size [LAST]")
 
 _LINE = re.compile(rb"([A-Za-z][A-Za-z0-9-]*+)(?: ++([^\x00-\x1f\x7f]*+))?").fullmatch
 _VERBS = {verb.encode(): verb for verb in ["HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT"]}
@@ -55,6 +56,8 @@ _RECIPIENT = _Role(
 
 # RFC 5321 4.1.2 esmtp-param, with the octets of RFC 6531 3.3 in the value.
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\x80-\xff]++))?").fullmatch
+
+_CHUNK = re.compile(rb"([0-9]{1,18})(?: ++((?i:LAST)))?").fullmatch
 
 _HTTP = re.compile(
     rb"(?:GET|POST|HEAD|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI|PROPFIND)(?: |$)|.* HTTP/[0-9](?:\.[0-9])?$"
@@ -200,6 +203,21 @@ def check_parameters(params: Mapping[str, str | None], known: Mapping[str, Patte
         fits = value is None if pattern is None else value is not None and pattern.fullmatch(value) is not None
         if not fits:
             raise Refusal(Reply(501, "5.5.4", f"Bad value of parameter {name}"))
+
+
+class Chunk(NamedTuple):
+    """What BDAT announces (RFC 3030 2): so many octets follow its line; ``last``: the message ends with them."""
+
+    size: int
+    last: bool
+
+
+def parse_bdat(argument: bytes) -> Chunk:
+    """BDAT's argument, b"1024 LAST". Raises Refusal 501 5.5.4."""
+    match = _CHUNK(argument)
+    if match is None:
+        raise Refusal(_CHUNK_SYNTAX)
+    return Chunk(int(match[1]), match[2] is not None)
 
 
 def looks_like_http(line: bytes) -> bool:

@@ -23,6 +23,7 @@ _LANDMARK = re.compile(rb"\r(?!\n[^.])")  # in one pass: CR without LF, and ever
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _BARE_LF = re.compile(rb"\n(?<!\r\n)")
 _DOT_BEFORE_BARE = re.compile(rb"\r\n\.(?=\r(?!\n)|\n)")
+_NEWLINE = re.compile(rb"\r\n|\r|\n")
 _BARE = re.compile(rb"(?:\r(?!\n)|(?<!\r)\n)(\.?)")
 
 
@@ -100,6 +101,51 @@ class DataScanner:
         self._after_bare = content[-1:] == b"\n" and content[-2:-1] != b"\r"
         self.dots += sum(1 for match in _BARE.finditer(content) if match.group(1))
         return _BARE.sub(lambda match: b"\r\n" + match.group(1) * 2, content)
+
+
+def bare_newline(data: bytes) -> str:
+    """"CR" or "LF" when one stands alone in ``data``, "" when none does."""
+    return "CR" if _BARE_CR.search(data) else "LF" if _BARE_LF.search(data) else ""
+
+
+class ChunkScanner:
+    """Checks one message that comes in chunks of a known size (RFC 3030): content form, in which nothing is an end.
+
+    As ``DataScanner`` it never gives out half a CRLF, and says of a bare newline or mends it; not in ``binary`` content,
+    where octets that look like one mean something else.
+    """
+
+    __slots__ = ("_held", "_line_ended", "bare", "binary", "dots", "ended", "normalize", "size")
+
+    def __init__(self, normalize: bool = False, binary: bool = False) -> None:
+        self.bare = ""
+        self.dots = 0
+        """Above 0: a line begins with a dot."""
+        self.ended = False
+        self.size = 0
+        self.binary = binary
+        self.normalize = normalize and not binary
+        self._held = b""
+        self._line_ended = True
+
+    @property
+    def content_size(self) -> int:
+        """Octets given out so far."""
+        return self.size
+
+    def feed(self, data: bytes, last: bool = False) -> bytes:
+        """The content that is certain; with ``last`` the message has ended."""
+        data, self._held, self.ended = self._held + data, b"", last
+        if data.endswith(b"\r") and not last:
+            data, self._held = data[:-1], b"\r"
+        if not self.binary and (bare := bare_newline(data)):
+            self.bare = self.bare or bare
+            data = _NEWLINE.sub(b"\r\n", data) if self.normalize else data
+        if data:
+            self.dots += (self._line_ended and data.startswith(b".")) or b"\r\n." in data
+            self._line_ended = data.endswith(b"\r\n")
+        self.size += len(data)
+        return data
 
 
 def _partial_terminator(data: bytes) -> int:

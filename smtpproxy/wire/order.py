@@ -1,8 +1,9 @@
 """The order of commands (RFC 5321 4.1.4).
 
-A session is in one of four states. The session itself moves it; this table only says what may come next:
+A session is in one of six states. The session itself moves it; this table only says what may come next:
 
     CONNECTED --HELO/EHLO--> GREETED --MAIL--> MAIL --RCPT--> RCPT --DATA...dot--> GREETED
+    RCPT --BDAT n--> CHUNKS --BDAT n LAST--> GREETED; a chunk that is refused leads to FAILED until the last one (RFC 3030 2)
     RSET, HELO and EHLO lead from anywhere but CONNECTED back to GREETED; STARTTLS and XCLIENT to CONNECTED.
 
 A row is a verb, a column a state; an empty cell allows, a reply refuses. Verbs without a row are always allowed here:
@@ -24,29 +25,33 @@ class State(IntEnum):
     GREETED = 1
     MAIL = 2
     RCPT = 3
+    CHUNKS = 4
+    FAILED = 5
 
 
-_Row = tuple[Reply | None, Reply | None, Reply | None, Reply | None]
+_Row = tuple[Reply | None, ...]
 
 _GREET = Reply(503, "5.5.1", "Send HELO or EHLO first")
 _NEED_MAIL = Reply(503, "5.5.1", "Need MAIL command first")
 _NEED_RCPT = Reply(503, "5.5.1", "Need RCPT command with an accepted recipient first")
 _NESTED = Reply(503, "5.5.1", "Nested MAIL command")
 _INSIDE = Reply(503, "5.5.1", "Not allowed inside a mail transaction")
+_CHUNKS = Reply(503, "5.5.1", "Need BDAT until its LAST, or RSET")
+_FAILED = Reply(503, "5.5.1", "A part of the message was refused; send RSET")
 
-_ALWAYS: _Row = (None, None, None, None)
-_OUTSIDE: _Row = (None, None, _INSIDE, _INSIDE)
-_GREETED_OUTSIDE: _Row = (_GREET, None, _INSIDE, _INSIDE)
+_ALWAYS: _Row = (None, None, None, None, None, None)
+_OUTSIDE: _Row = (None, None, _INSIDE, _INSIDE, _INSIDE, _INSIDE)
+_GREETED_OUTSIDE: _Row = (_GREET, None, _INSIDE, _INSIDE, _INSIDE, _INSIDE)
 
 _TABLE: Mapping[str, _Row] = {
-    #             CONNECTED   GREETED     MAIL        RCPT
+    #             CONNECTED   GREETED     MAIL        RCPT        CHUNKS      FAILED
     "HELO":       _ALWAYS,
     "EHLO":       _ALWAYS,
     "LHLO":       _ALWAYS,
-    "MAIL":       (_GREET,    None,       _NESTED,    _NESTED),
-    "RCPT":       (_GREET,    _NEED_MAIL, None,       None),
-    "DATA":       (_GREET,    _NEED_MAIL, _NEED_RCPT, None),
-    "BDAT":       (_GREET,    _NEED_MAIL, _NEED_RCPT, None),
+    "MAIL":       (_GREET,    None,       _NESTED,    _NESTED,    _NESTED,    _FAILED),
+    "RCPT":       (_GREET,    _NEED_MAIL, None,       None,       _CHUNKS,    _FAILED),
+    "DATA":       (_GREET,    _NEED_MAIL, _NEED_RCPT, None,       _CHUNKS,    _FAILED),
+    "BDAT":       (_GREET,    _NEED_MAIL, _NEED_RCPT, None,       None,       _FAILED),
     "RSET":       _ALWAYS,
     "NOOP":       _ALWAYS,
     "VRFY":       _ALWAYS,

@@ -16,6 +16,8 @@ from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.upstream import FakeUpstream
+from smtpproxy.wire.command import parse, parse_bdat
+from smtpproxy.wire.reply import Refusal
 
 CONFIG = """
 hostname = "mx.example.com"
@@ -72,7 +74,8 @@ LINES: list[bytes] = [
     b"MAIL FROM:<a@client.test> SIZE=100 BODY=8BITMIME", b"MAIL FROM:<a@client.test> SMTPUTF8", b"RCPT TO:<b@example.com>",
     b'RCPT TO:<"b c"@example.com>', "RCPT TO:<grün@example.com>".encode(), b"RCPT TO:<b@elsewhere.example>", b"DATA", b"DATA",
     b"RCPT TO:<postmaster>", b"RSET", b"NOOP", b"NOOP x", b"VRFY b", b"HELP", b"QUIT", b"STARTTLS",
-    b"AUTH PLAIN AGEAYg==", b"BDAT 3 LAST",
+    b"AUTH PLAIN AGEAYg==", b"BDAT 3 LAST", b"BDAT 30", b"BDAT 700", b"BDAT 0", b"BDAT 0 LAST",
+    b"MAIL FROM:<a@client.test> BODY=BINARYMIME",
     b"XCLIENT ADDR=192.0.2.7 PORT=9 NAME=x.example HELO=x PROTO=ESMTP LOGIN=u", b"XCLIENT ADDR=203.0.113.1", b"EXPN x",
     b"LHLO x",
     b"XFORWARD ADDR=203.0.113.9 NAME=[UNAVAILABLE] SOURCE=LOCAL IDENT=1", b"ETRN x",
@@ -97,7 +100,19 @@ def a_line(chance: random.Random) -> bytes:
     if chance.random() < 0.4:
         at = chance.randrange(len(line) + 1)
         line[at : at + chance.randrange(4)] = chance.randbytes(chance.randrange(4)) * chance.choice([1, 1, 1, 60, 2000])
-    return bytes(line).replace(b"\n", b"")
+    text = bytes(line).replace(b"\n", b"")
+    return b"NOOP" if re.match(rb"(?i)BDAT +[0-9]{6}", text) else text
+
+
+def octets_of(line: bytes, chance: random.Random) -> bytes:
+    """What a line announces by BDAT: text, and noise that may look like anything."""
+    try:
+        command = parse(line)
+        size = parse_bdat(command.octets).size if command.verb == "BDAT" else 0
+    except Refusal:
+        return b""
+    text = b"".join(chance.choices([*CONTENT, b"QUIT\r\n", b"RSET\r\n"], k=10))
+    return (text * (size // max(len(text), 1) + 1))[:size]
 
 
 def a_message(chance: random.Random) -> bytes:
@@ -111,7 +126,9 @@ def turn_by_turn(client: FakeClient, chance: random.Random) -> None:
     """Each command has one reply, each message one; after 221 and 421 the server closes."""
     client.expect("220")
     for _ in range(chance.randrange(1, 25)):
-        reply = client.send(a_line(chance))
+        line = a_line(chance)
+        client.raw(line + b"\r\n" + octets_of(line, chance))
+        reply = client.reply()
         if reply.code == 354:
             reply = client.data(a_message(chance))
         assert all(REPLY_LINE(line) for line in reply.split("\n")), reply

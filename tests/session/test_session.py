@@ -429,7 +429,7 @@ def on_capabilities(client, offer):
     offer["smtputf8"] = None
     offer["SIZE"] = int(offer["SIZE"]) // 2
     try:
-        offer["CHUNKING"] = ""
+        offer["DSN"] = ""
     except ValueError as error:
         client.notes.error = str(error)
 """,
@@ -448,14 +448,14 @@ end
 def test_rules_take_away_of_the_offer(tmp_path: Path, out: FakeOutlet) -> None:
     with Front(out, folder=tmp_path, rules=TAKING_AWAY, limits=Limits(message_size=Size(5000))) as it:
         client = it.client("NOOP")
-        assert client.send("EHLO client.example").texts[1:] == ["PIPELINING", "SIZE 2500", "ENHANCEDSTATUSCODES"]
+        assert client.send("EHLO client.example").texts[1:] == ["PIPELINING", "SIZE 2500", "CHUNKING", "ENHANCEDSTATUSCODES"]
         assert client.send("MAIL FROM:<a@client.example> SIZE=2501").code == 552
         assert client.send("MAIL FROM:<a@client.example> BODY=8BITMIME").code == 555
-        until(lambda: len([1 for event, _ in it.records if event == "rule"]) == 3)
+        until(lambda: len([1 for event, _ in it.records if event == "rule"]) == 4)
         told = [fields for event, fields in it.records if event == "rule"]
-    assert [fields["text"] for fields in told] == ["PIPELINING", "SIZE", "ENHANCEDSTATUSCODES"]
+    assert [fields["text"] for fields in told] == ["PIPELINING", "SIZE", "CHUNKING", "ENHANCEDSTATUSCODES"]
     assert told[0]["seen"] is True
-    assert told[0]["error"] == "CHUNKING is not offered: a rule can take away of the offer, not add to it"
+    assert told[0]["error"] == "DSN is not offered: a rule can take away of the offer, not add to it"
 
 
 def test_every_mail_has_its_story(front: Begin) -> None:

@@ -14,6 +14,7 @@ from smtpproxy.wire.command import (
     looks_like_http,
     looks_like_tls,
     parse,
+    parse_bdat,
     parse_mail,
     parse_rcpt,
 )
@@ -292,3 +293,30 @@ def test_any_argument_is_parsed_or_refused_with_an_enhanced_code(argument: str, 
             assert refusal.reply.enhanced in ("5.5.4", "5.1.7", "5.1.3", "5.6.7")
         else:
             assert all(name == name.upper() for name in envelope.params)
+
+
+@pytest.mark.parametrize(
+    ("argument", "chunk"),
+    [
+        (b"0", (0, False)),
+        (b"86", (86, False)),
+        (b"0 LAST", (0, True)),
+        (b"007   last", (7, True)),
+        (b"9" * 18, (10**18 - 1, False)),
+    ],
+)
+def test_what_bdat_announces(argument: bytes, chunk: tuple[int, bool]) -> None:
+    assert parse_bdat(argument) == chunk
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        b"", b"LAST", b"-1", b"+1", b"1.0", b"0x10", b"1 FIRST", b"1LAST", b"1 LAST 2", b"1 2", b"1\tLAST", b"9" * 19,
+        "\u0661".encode(),
+    ],
+)
+def test_what_bdat_cannot_announce(argument: bytes) -> None:
+    with pytest.raises(Refusal) as refusal:
+        parse_bdat(argument)
+    assert codes(refusal) == "501 5.5.4"

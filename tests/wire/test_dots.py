@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpproxy.wire.dots import DataScanner, stuff, stuff_chunks, unstuff, unstuff_chunks
+from smtpproxy.wire.dots import ChunkScanner, DataScanner, stuff, stuff_chunks, unstuff, unstuff_chunks
 
 PIECES = [b"\r", b"\n", b".", b"\r\n", b"\r\n.", b".\r\n", b"\r\n.\r\n", b"\n.\n", b"\r.\r", b"a", b"text", b"\0", b"\xff"]
 noise = st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join)
@@ -176,3 +177,38 @@ def test_what_was_stuffed_is_scanned_back(content: bytes) -> None:
     scanner = DataScanner()
     wire, rest = scan(scanner, [stuff(content), b".\r\n"])
     assert (unstuff(wire), rest, scanner.ended) == (content, b"", True)
+
+
+# -- chunks ------------------------------------------------------------------------------------------------------------
+
+
+def scanned(scanner: ChunkScanner, chunks: list[bytes]) -> bytes:
+    given = [scanner.feed(chunk) for chunk in chunks]
+    assert not scanner.ended
+    given = [chunk for chunk in (*given, scanner.feed(b"", last=True)) if chunk]
+    assert not any(one.endswith(b"\r") and two.startswith(b"\n") for one, two in pairwise(given)), "half a CRLF is given out"
+    return b"".join(given)
+
+
+@given(chunked())
+def test_chunks_come_through_unchanged_and_a_bare_newline_is_told(chunks: list[bytes]) -> None:
+    data = b"".join(chunks)
+    scanner = ChunkScanner()
+    assert scanned(scanner, chunks) == data
+    assert scanner.ended
+    assert bool(scanner.bare) == (re.search(rb"\r(?!\n)|(?<!\r)\n", data) is not None)
+    assert bool(scanner.dots) == (b"\r\n." in b"\r\n" + data)
+    assert scanner.size == scanner.content_size == len(data)
+
+
+@given(chunked())
+def test_bare_newlines_in_chunks_are_mended(chunks: list[bytes]) -> None:
+    data = scanned(ChunkScanner(normalize=True), chunks)
+    assert data == re.sub(rb"\r\n|\r|\n", b"\r\n", b"".join(chunks))
+
+
+@given(chunked())
+def test_binary_chunks_are_left_alone(chunks: list[bytes]) -> None:
+    scanner = ChunkScanner(normalize=True, binary=True)
+    assert scanned(scanner, chunks) == b"".join(chunks)
+    assert not scanner.bare

@@ -61,6 +61,7 @@
 ---One mail, from MAIL to the answer after the dot.
 ---@class Mail
 ---@field attachments Part[] The parts that are files, those of attached messages too; from on_message on.
+---@field binary boolean The client announced octets that are no text, which mean themselves whatever line ends they look like (RFC 3030).
 ---@field body Body What stands behind the header, as edited; from on_message on.
 ---@field body8bit boolean The client announced 8-bit content (RFC 6152).
 ---@field client Client Who sends it to us.

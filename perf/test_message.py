@@ -11,7 +11,7 @@ from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.message.body import BodyWriter, StoredBody
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.header import HeaderBlock, end_of_header, format_field
-from smtpproxy.message.trace import count_received, received_line
+from smtpproxy.message.trace import count_received, received_from, received_line
 from smtpproxy.wire.address import parse_path
 
 Benchmark = Callable[..., Any]
@@ -72,12 +72,15 @@ def test_count_received(benchmark: Benchmark) -> None:
 
 
 def test_received_line(benchmark: Benchmark) -> None:
-    line = benchmark(
-        lambda: received_line(
-            client_name="client.example", client_address="192.0.2.1", helo="helo.example", hostname="mx.example.com",
-            protocol="ESMTP", id="4XyZabc", recipient="a@example.com", date="Thu, 21 Nov 2024 10:05:00 +0100",
-        )
-    )  # fmt: skip
+    origin = received_from(
+        client_name="client.example",
+        client_address="192.0.2.1",
+        helo="helo.example",
+        hostname="mx.example.com",
+        protocol="ESMTP",
+    )
+    date = "Thu, 21 Nov 2024 10:05:00 +0100"
+    line = benchmark(lambda: received_line(origin, id="4XyZabc", recipient="a@example.com", date=date))
     assert line.startswith(b"Received: from helo.example")
 
 

@@ -141,6 +141,11 @@ class Mail(Content):
         self._changed()
 
     @property
+    def copied(self) -> bool:
+        """Somebody gets something else than the mail, or gets it besides its recipients."""
+        return bool(self._copies or self.copied_to)
+
+    @property
     def copies(self) -> tuple[Copy, ...]:
         """What ``copy_for`` has made."""
         return self._copies

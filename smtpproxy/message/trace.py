@@ -14,32 +14,29 @@ _NOT_IN_COMMENT = re.compile(r"[^\x20-\x7e]")
 _SPECIAL_IN_COMMENT = re.compile(r"[()\\]")
 
 
-def received_line(
-    *,
-    client_name: str | None,
-    client_address: str,
-    helo: str,
-    hostname: str,
-    protocol: str,
-    id: str,
-    recipient: str | None,
-    date: str,
-    tls: str | None = None,
-) -> bytes:
-    """The whole field, folded, with its CRLF.
+def received_from(
+    *, client_name: str | None, client_address: str, helo: str, hostname: str, protocol: str, tls: str | None = None
+) -> str:
+    """The beginning of the field, up to the id: the same for all messages of a session.
 
     ``helo`` and ``client_name`` come from strangers: what no name can hold becomes ``?``.  Without a HELO the address
-    literal stands for it.  ``recipient`` is named only where there is one (more would reveal blind copies, RFC 5321
-    7.2).  ``date``: see ``smtp_date``.  ``tls``: words for the comment behind the protocol.
+    literal stands for it.  ``tls``: words for the comment behind the protocol.
     """
     literal = address_literal(client_address)
     helo = _NOT_IN_NAME.sub("?", helo) or literal
     peer = f"{_NOT_IN_NAME.sub('?', client_name)} {literal}" if client_name else literal
     comment = f" ({_comment(tls)})" if tls else ""
-    clause = f"{protocol}{comment} id {id}"
+    return f"Received: from {helo} ({peer})\r\n\tby {hostname} with {protocol}{comment} id "
+
+
+def received_line(origin: str, *, id: str, recipient: str | None, date: str) -> bytes:
+    """The whole field, folded, with its CRLF; ``origin`` is what ``received_from`` gives.
+
+    ``recipient`` is named only where there is one (more would reveal blind copies, RFC 5321 7.2).  ``date``: see
+    ``smtp_date``.
+    """
     last = f"\r\n\tfor <{_NOT_IN_PATH.sub('?', recipient)}>; {date}" if recipient else f";\r\n\t{date}"
-    text = f"Received: from {helo} ({peer})\r\n\tby {hostname} with {clause}{last}\r\n"
-    return text.encode("utf-8", "surrogateescape")
+    return f"{origin}{id}{last}\r\n".encode("utf-8", "surrogateescape")
 
 
 def address_literal(address: str) -> str:

@@ -9,7 +9,7 @@ from smtpproxy.facts.mail import Mail
 from smtpproxy.message.body import Body
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.rendering import Untouched
-from smtpproxy.message.trace import protocol_name, received_line
+from smtpproxy.message.trace import protocol_name, received_from, received_line
 from smtpproxy.net.connection import ConnectionLost, Expired
 from smtpproxy.scripting.trace import EDIT
 from smtpproxy.session.blame import of_handoff
@@ -72,7 +72,7 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     if refused is not None:
         return refused
     mail = transaction.mail
-    copied = bool(mail.copies or mail.copied_to)
+    copied = mail.copied
     if (transaction.changed or copied) and (refused := _settle(session, transaction, copied)) is not None:
         return refused
     parts = transaction.parts
@@ -150,21 +150,31 @@ def _store(session: Session, body: Arriving) -> None:
 
 
 def _received(session: Session, transaction: Transaction) -> bytes:
-    client, mail = session.client, transaction.mail
-    recipients = mail.recipients
-    return received_line(
-        client_name=client.name if client.name_known else None,
-        client_address=client.address,
-        helo=client.helo,
-        hostname=session.entrance.hostname,
-        protocol=protocol_name(
-            esmtp=client.esmtp, tls=client.tls is not None, login=client.login is not None, utf8=mail.smtputf8
-        ),
-        id=mail.id,
-        recipient=recipients[0].path if len(recipients) == 1 else None,
-        date=session.services.clock.date(),
-        tls=None if client.tls is None else str(client.tls),
-    )
+    mail, recipients = transaction.mail, transaction.mail.recipients
+    recipient = recipients[0].path if len(recipients) == 1 else None
+    return received_line(_origin(session, mail), id=mail.id, recipient=recipient, date=session.services.clock.date())
+
+
+def _origin(session: Session, mail: Mail) -> str:
+    """Who has sent it and how, in the words of a Received field; made once for all mails of a session that are alike."""
+    client = session.client
+    name = client.name if client.name_known else None
+    known = (name, client.address, client.helo, client.esmtp, client.tls, client.login, mail.smtputf8)
+    if session.origin is None or session.origin[0] != known:
+        tls = client.tls
+        protocol = protocol_name(
+            esmtp=client.esmtp, tls=tls is not None, login=client.login is not None, utf8=mail.smtputf8
+        )
+        text = received_from(
+            client_name=name,
+            client_address=client.address,
+            helo=client.helo,
+            hostname=session.entrance.hostname,
+            protocol=protocol,
+            tls=None if tls is None else str(tls),
+        )
+        session.origin = known, text
+    return session.origin[1]
 
 
 def _tell(session: Session, transaction: Transaction, via: str, size: int, reply: Reply) -> None:
@@ -187,7 +197,7 @@ def _log(session: Session, transaction: Transaction, via: str, size: int, reply:
     more: dict[str, object] = {}
     if client.tls is not None:
         more["tls"] = client.tls.version
-    if mail.copied_to or mail.copies:
+    if mail.copied:
         more["copies"] = [*mail.copied_to, *map(str, mail.copies)]
     session.services.log(
         "message",

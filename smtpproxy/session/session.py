@@ -48,7 +48,7 @@ class Session:
 
     __slots__ = (
         "call", "chains", "chunks", "client", "closing", "connection", "entrance", "errors", "handoffs", "junk", "mails",
-        "offer", "over", "refusal", "services", "state", "table", "ticket", "trace", "transaction", "unknown",
+        "offer", "origin", "over", "refusal", "services", "state", "table", "ticket", "trace", "transaction", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,8 @@ class Session:
         self.chunks: Chunks | None = None
         """The message that comes by BDAT, while it does."""
         self.handoffs: dict[str, Handoff] = {}
+        self.origin: tuple[object, str] | None = None
+        """The beginning of its Received fields, and what that was made of."""
         self.mails = 0
         self.errors = 0
         self.unknown = 0

@@ -42,6 +42,8 @@ class LineBuffer:
         not come within `flood` octets.
         """
         data, start = self._data, self._position
+        if start == len(data):
+            return None
         end = data.find(b"\n", start)
         if end < 0:
             self._starve()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpproxy.message.trace import count_received, protocol_name, received_line, smtp_date
+from smtpproxy.message.trace import count_received, protocol_name, received_from, received_line, smtp_date
 
 DATE = "Thu, 21 Nov 2024 10:05:00 +0100"
 
@@ -24,7 +24,9 @@ def line(**changes: str | None) -> str:
         "recipient": "a@example.com",
         "date": DATE,
     }
-    return received_line(**(facts | changes)).decode()  # type: ignore[arg-type]
+    facts |= changes
+    rest = {name: facts.pop(name) for name in ("id", "recipient", "date")}
+    return received_line(received_from(**facts), **rest).decode()  # type: ignore[arg-type]
 
 
 def test_the_line() -> None:

@@ -10,7 +10,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from smtpproxy.config.schema import Config, Handoff, Limits, Listener, Log, Relaying, Scripts
+from smtpproxy.config.limits import Limits
+from smtpproxy.config.schema import Config, Handoff, Listener, Log, Relaying, Scripts
 from smtpproxy.config.values import Endpoint, Hostname, LogTo, Networks
 from smtpproxy.facts.mail import Mail
 from smtpproxy.handoff.discard import Discard

@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from smtpproxy.config.fields import Setting, settings
+from smtpproxy.config.limits import Limits
 from smtpproxy.config.schema import (
     ClamAV,
     Config,
     Handoff,
-    Limits,
     Listener,
     Log,
     Relaying,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct, field
 
 from smtpproxy.config.about import INTERNAL, Count, about
+from smtpproxy.config.limits import Limits
 from smtpproxy.config.users import Users
 from smtpproxy.config.values import Domains, Duration, Endpoint, Hostname, LogTo, Networks, ScannerTarget, Size, Target
 
@@ -282,34 +283,6 @@ class RuleKeys(Struct, frozen=True, kw_only=True):
     ] = ()
     wall: Annotated[Duration, about("Time that one call of a hook may take.")] = Duration(5)
     cpu: Annotated[Duration, about("Processor time that one call of a hook may take.")] = Duration(0.3)
-
-
-class LimitTimeouts(Struct, frozen=True, kw_only=True):
-    """How long a client may take."""
-
-    proxy: Annotated[Duration, about("For the PROXY header of a balancer.")] = Duration(3)
-    tls: Annotated[Duration, about("For the TLS handshake.")] = Duration(30)
-    command: Annotated[Duration, about("To send its next command (RFC 5321 4.5.3.2.7).")] = Duration(300)
-    data: Annotated[Duration, about("Between two blocks of a message.")] = Duration(180)
-    drain: Annotated[Duration, about("To finish what it is doing when the server stops.")] = Duration(30)
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """What a client may use up, per machine. 0 is no limit."""
-
-    connections: Annotated[Count, about("Connections at one time; then 421.")] = 5000
-    connections_per_client: Annotated[Count, about("Connections at one time from one address; then 421.")] = 50
-    message_size: Annotated[Size, about("Size of a message, announced in EHLO; then 552.")] = Size(50 << 20)
-    message_memory: Annotated[Size, about("Held in memory of a message; more goes to a file.")] = Size(1 << 20)
-    recipients: Annotated[Count, about("Recipients of a message; then 452.")] = 1000
-    errors: Annotated[Count, about("Refused commands in a session; then 421.")] = 20
-    unknown_commands: Annotated[Count, about("Unknown commands in a session; then 421.")] = 20
-    junk_commands: Annotated[Count, about("NOOP, RSET, VRFY and HELP in a session; then 421.")] = 200
-    line_length: Annotated[Size, about("Length of a command line; longer ones are refused with 500.")] = Size(4096)
-    text_line_length: Annotated[Size, about("Length of a line of a message; then 554, never folded.")] = Size(64 << 10)
-    header_size: Annotated[Size, about("Size of a message's header; then 554.")] = Size(256 << 10)
-    received: Annotated[Count, about("Received fields in a message before it counts as looping; then 554.")] = 100
-    timeouts: Annotated[LimitTimeouts, about("How long a client may take.")] = LimitTimeouts()
 
 
 class Log(Struct, frozen=True, kw_only=True):

@@ -17,10 +17,10 @@ from typing import Any
 from gevent import get_hub
 from greenlet import getcurrent
 
-from smtpproxy.net.deadlines import Deadline, Expired
+from smtpproxy.net.deadlines import NEVER, Deadline, Expired
 from smtpproxy.wire.lines import LineBuffer
 
-__all__ = ["Connection", "ConnectionLost", "Expired"]
+__all__ = ["NEVER", "Connection", "ConnectionLost", "Expired"]
 
 CHUNK = 65536  # from 128 KB on each recv allocates by mmap: twice the system time
 FOREVER = 1e9
@@ -39,7 +39,10 @@ class Connection:
     Reads raise ``ConnectionLost`` at the end of the stream and ``Expired`` when ``timeout`` is over.
     """
 
-    __slots__ = ("_deadline", "_hub_switch", "_loop", "_out", "_reader", "_socket", "_tls", "lines", "timeout")
+    __slots__ = (
+        "_deadline", "_hub_switch", "_loop", "_out", "_reader", "_socket", "_tls", "lines", "now", "octets_in", "octets_out",
+        "timeout",
+    )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, timeout: float = 300.0, line_limit: int = 4096) -> None:
         self._socket = sock
@@ -48,19 +51,41 @@ class Connection:
         self._hub_switch = hub.switch
         self._reader = self._loop.io(sock.fileno(), _READ)
         self._deadline = Deadline()
+        self.now = self._deadline.now
+        """Seconds, as the loop counts them; for ``end_at``."""
         self._out: list[bytes] = []
         self._tls: _Tls | None = None
         self.lines = LineBuffer(line_limit)
         self.timeout = timeout
+        self.octets_in = 0
+        """What came so far; with TLS, as it is on the wire. Likewise ``octets_out``."""
+        self.octets_out = 0
 
     # -- reading -----------------------------------------------------------------------------------------------
 
     def read_line(self) -> bytes:
-        """The next line without its CRLF; raises also ``LineTooLong`` and ``LineFlood`` (wire/lines.py)."""
+        """The next line without its CRLF; raises also ``LineTooLong`` and ``LineFlood`` (wire/lines.py).
+
+        All of it comes within ``timeout``, however many pieces it is sent in.
+        """
         lines = self.lines
-        while (line := lines.next()) is None:
-            lines.feed(self.receive())
-        return line
+        if (line := lines.next()) is not None:
+            return line
+        lines.feed(self.receive())
+        if (line := lines.next()) is not None:
+            return line
+        return self._rest_of_line()
+
+    def _rest_of_line(self) -> bytes:
+        lines, deadline = self.lines, self._deadline
+        limit = deadline.limit
+        deadline.limit = min(limit, self.now() + (self.timeout or FOREVER))
+        try:
+            while (line := lines.next()) is None:
+                lines.feed(self.receive())
+            return line
+        finally:
+            deadline.limit = limit
 
     def receive(self) -> bytes:
         """Wait for input and give what came, at most 64 KB; what is waiting to go out is sent first."""
@@ -89,6 +114,7 @@ class Connection:
                 raise ConnectionLost(error.strerror or "connection lost") from None
             if not data:
                 raise ConnectionLost("closed by the peer")
+            self.octets_in += len(data)
             return data
 
     def take(self) -> bytes:
@@ -135,6 +161,17 @@ class Connection:
             return False
         return False
 
+    # -- time --------------------------------------------------------------------------------------------------
+
+    def end_at(self, moment: float) -> None:
+        """No wait goes on past ``moment`` (see ``now``), whatever ``timeout`` says; ``NEVER`` takes that back."""
+        self._deadline.limit = moment
+
+    @property
+    def overdue(self) -> bool:
+        """That moment has come."""
+        return self.now() >= self._deadline.limit
+
     # -- writing -----------------------------------------------------------------------------------------------
 
     def interrupt(self, error: BaseException) -> None:
@@ -158,6 +195,7 @@ class Connection:
 
     def send_raw(self, data: bytes) -> None:
         """Send below TLS; waits while the peer's window is shut."""
+        self.octets_out += len(data)
         send = self._socket.send
         try:
             sent = send(data)

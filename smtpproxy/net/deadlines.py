@@ -6,6 +6,7 @@ earlier than the timer would (0.07 us then, against 1.8 us for gevent.Timeout an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gevent import get_hub
@@ -21,23 +22,31 @@ class Deadline:
     """Throws ``Expired`` into the greenlet that waits, when the time it asked for is over.
 
     ``waiting``: who waits; set to None when it has what it waited for.
+    ``limit``: a moment (``now``) past which no wait goes on, however long it may take by itself.
     """
 
-    __slots__ = ("_fires", "_loop", "_timer", "_until", "waiting")
+    __slots__ = ("_fires", "_loop", "_timer", "_until", "limit", "now", "waiting")
 
     def __init__(self) -> None:
         self._loop = get_hub().loop
         self._timer: Any = None
         self._fires = NEVER
         self._until = 0.0
+        self.limit = NEVER
+        self.now: Callable[[], float] = self._loop.now
+        """Seconds, as the loop counts them: when its present turn began."""
         self.waiting: Any = None
 
     def arm(self, greenlet: Any, seconds: float) -> None:
         """``greenlet`` begins to wait for at most ``seconds``."""
-        self._until = until = self._loop.now() + seconds
+        now = self.now()
+        until = now + seconds
+        if until > self.limit:
+            until = self.limit
+        self._until = until
         self.waiting = greenlet
         if until < self._fires:
-            self._start(seconds)
+            self._start(until - now)
 
     def interrupt(self, error: BaseException) -> None:
         """End the wait with ``error``, if there is one; called from another greenlet."""

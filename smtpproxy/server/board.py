@@ -14,6 +14,7 @@ taken for one another. The hash is that of the interpreter: keyed by a secret th
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 
 COLUMNS = 128
 BUCKETS = 4096
@@ -63,26 +64,28 @@ class Board:
         return sum([self._totals[column] for column in self._used()])
 
     def of_address(self, address: str) -> int:
-        """Connections of all processes from this address."""
+        """Connections of all processes from this address, or under another name."""
         first, second = _places(address)
         starts = [column * _COUNTS for column in self._used()]
         return min(sum([self._counts[at + first] for at in starts]), sum([self._counts[at + second] for at in starts]))
 
-    def enter(self, column: int, address: str) -> None:
-        """Count a connection in."""
+    def enter(self, column: int, names: Iterable[str]) -> None:
+        """Count a connection in, under its address and whatever else it is counted under."""
         self._totals[column] += 1
-        for place in _places(address):
-            index = column * _COUNTS + place
-            if self._counts[index] < _FULL:
-                self._counts[index] += 1
+        for name in names:
+            for place in _places(name):
+                index = column * _COUNTS + place
+                if self._counts[index] < _FULL:
+                    self._counts[index] += 1
 
-    def leave(self, column: int, address: str) -> None:
+    def leave(self, column: int, names: Iterable[str]) -> None:
         """Count it out."""
         self._totals[column] -= 1
-        for place in _places(address):
-            index = column * _COUNTS + place
-            if self._counts[index]:
-                self._counts[index] -= 1
+        for name in names:
+            for place in _places(name):
+                index = column * _COUNTS + place
+                if self._counts[index]:
+                    self._counts[index] -= 1
 
     def _used(self) -> list[int]:
         return self._head[1 : 1 + self._head[0]].tolist()

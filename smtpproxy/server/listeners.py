@@ -5,8 +5,9 @@ from __future__ import annotations
 import _socket
 import traceback
 from collections.abc import Callable
+from socket import AF_INET6, inet_pton
 
-from smtpproxy.config.schema import Limits
+from smtpproxy.config.limits import Limits
 from smtpproxy.dns.resolver import reverse_name
 from smtpproxy.facts.client import Client
 from smtpproxy.net.accept import Acceptor, GreenletPool
@@ -19,41 +20,63 @@ from smtpproxy.wire.reply import Reply
 
 TOO_MANY = Reply(421, "4.7.0", "Too many connections, try again later")
 MAPPED = "::ffff:"
+STRESS = 0.9
+"""The part of [limits] connections from which on new clients get less time."""
 
 
 class Admission:
     """How many connections there are, in all and from each address."""
 
-    __slots__ = ("_all", "_each", "_tally")
+    __slots__ = ("_all", "_each", "_many", "_network", "_tally", "stress")
 
     def __init__(self, limits: Limits, tally: Tally) -> None:
         self._all = limits.connections
+        self._many = limits.connections * STRESS
         self._each = limits.connections_per_client
+        network = limits.connections_per_network
+        self._network = max(network, self._each) if network and self._each else 0
         self._tally = tally
+        self.stress = False
+        """Most of the room was taken when the last one came in."""
 
     def enter(self, address: str) -> Ticket | None:
         """Count a connection in; None (and not counted) when there is no room for it.
 
         Without an address it counts among all, but as nobody's: a server in front of us has yet to say whose it is.
         """
-        if 0 < self._all <= self._tally.total() or not self.room(address):
+        total = self._tally.total()
+        if 0 < self._all <= total:
             return None
-        self._tally.enter(address)
-        return Ticket(self, self._tally, address)
+        names = self.names(address)
+        if not self.room(names):
+            return None
+        self._tally.enter(*names)
+        self.stress = 0 < self._many <= total
+        return Ticket(self, self._tally, address, names)
 
-    def room(self, address: str) -> bool:
-        """Whether one more connection of this address may be there."""
-        return not address or self._each <= 0 or self._tally.of_address(address) < self._each
+    def names(self, address: str) -> tuple[str, ...]:
+        """What a connection of this address is counted under."""
+        return (address, network(address)) if address and self._network else (address,)
+
+    def room(self, names: tuple[str, ...]) -> bool:
+        """Whether one more connection may be counted under them."""
+        address, tally = names[0], self._tally
+        if not address:
+            return True
+        if 0 < self._each <= tally.of_address(address):
+            return False
+        return len(names) == 1 or tally.total() < self._network or tally.of_address(names[1]) < self._network
 
 
 class Ticket:
     """A connection that was counted in."""
 
-    __slots__ = ("_admission", "_tally", "address")
+    __slots__ = ("_admission", "_names", "_tally", "address")
 
-    def __init__(self, admission: Admission, tally: Tally, address: str) -> None:
+    def __init__(self, admission: Admission, tally: Tally, address: str, names: tuple[str, ...]) -> None:
         self._admission = admission
         self._tally = tally
+        self._names = names
         self.address = address
         """Under which it is counted."""
 
@@ -61,16 +84,24 @@ class Ticket:
         """Count it under another address from now on; False, and nothing has changed, where that has too many."""
         if address == self.address:
             return True
-        if not self._admission.room(address):
+        names = self._admission.names(address)
+        if not self._admission.room(names):
             return False
-        self._tally.leave(self.address)
-        self._tally.enter(address)
-        self.address = address
+        self._tally.leave(*self._names)
+        self._tally.enter(*names)
+        self.address, self._names = address, names
         return True
 
     def leave(self) -> None:
         """Count it out."""
-        self._tally.leave(self.address)
+        self._tally.leave(*self._names)
+
+
+def network(address: str) -> str:
+    """The neighbourhood of an address, as a name: 24 bits of an IPv4 address, 64 of an IPv6 address."""
+    if ":" not in address:
+        return address.rpartition(".")[0]
+    return inet_pton(AF_INET6, address.partition("%")[0])[:8].hex()
 
 
 class Listener:
@@ -122,6 +153,8 @@ class Listener:
             return
         client = Client(services.new_id(), address, peer[1], entrance.facts, _lookup(services), connection.ahead)
         client.trusted = address in services.relaying.networks
+        if self._admission.stress and limits.timeouts.stress:
+            connection.timeout = min(connection.timeout or limits.timeouts.stress, limits.timeouts.stress)
         session = Session(connection, client, entrance, services, ticket)
         session.call.abandoned = lambda: self._abandoned(session, ticket)
         self.sessions.add(session)

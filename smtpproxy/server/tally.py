@@ -26,8 +26,10 @@ class Tally:
         """Say that this process is alive."""
         self._board.beat(self._column)
 
-    def enter(self, address: str) -> None:
-        self._board.enter(self._column, address)
+    def enter(self, *names: str) -> None:
+        """Count a connection in, under its address and whatever else it is counted under."""
+        self._board.enter(self._column, names)
 
-    def leave(self, address: str) -> None:
-        self._board.leave(self._column, address)
+    def leave(self, *names: str) -> None:
+        """Count it out."""
+        self._board.leave(self._column, names)

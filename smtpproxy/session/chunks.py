@@ -35,7 +35,7 @@ class Chunks(Intake):
 
     def __init__(self, session: Session, chunk: Chunk, binary: bool) -> None:
         limits = session.services.limits
-        super().__init__(session.connection, limits, ChunkScanner(session.entrance.normalize, binary))
+        super().__init__(session.connection, limits, ChunkScanner(session.entrance.normalize, binary), session.end)
         self._session = session
         self._total = 0
         self.command: Command | None = None
@@ -68,21 +68,21 @@ class Chunks(Intake):
             raise Refusal(self._answer, f"BDAT {self._size}")
         data = b""
         if self._left:
-            data = self._connection.take()
+            data = self._pace.take()
             if len(data) > self._left:
                 self._connection.lines.push(data[self._left :])
                 data = data[: self._left]
             self._left -= len(data)
         ended = self.last and not self._left
         if ended:
-            self._connection.timeout = self._limits.timeouts.command
+            self._pace.pause()
         return self._scanner.feed(data, ended)
 
     def _next_chunk(self) -> None:
         """Answer this chunk, and do what the client says until it announces another."""
-        session, timeouts = self._session, self._limits.timeouts
+        session = self._session
         session.answer(Reply(250, "2.0.0", f"{self._size} octets received"))
-        self._connection.timeout = timeouts.command
+        self._pace.pause()
         self._announced = False
         while not self._announced:
             if session.closing:
@@ -90,7 +90,7 @@ class Chunks(Intake):
             session.turn()
             if self.command is not None:
                 raise Interrupted(self.command)
-        self._connection.timeout = timeouts.data
+        self._pace.resume()
 
     def _check_lines(self, content: bytes) -> None:
         if not self._scanner.binary:

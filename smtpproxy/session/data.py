@@ -41,7 +41,8 @@ def data(session: Session, command: Command) -> Reply | None:
         return refused
     session.watch("watch_data", transaction.mail)
     session.answer(GO_AHEAD)
-    return receive(session, transaction, Dotted(session.connection, session.services.limits, session.entrance.normalize))
+    intake = Dotted(session.connection, session.services.limits, session.entrance.normalize, session.end)
+    return receive(session, transaction, intake)
 
 
 def receive(session: Session, transaction: Transaction, intake: Intake) -> Reply:

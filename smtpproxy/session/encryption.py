@@ -58,7 +58,9 @@ def shake_hands(session: Session, hello: bytes = b"") -> bool:
     """Begin TLS; False, and the session is over, when that fails. ``hello``: what came of the client's handshake already."""
     connection, client, context = session.connection, session.client, session.entrance.tls
     assert context is not None
-    timeout, connection.timeout = connection.timeout, session.services.limits.timeouts.tls
+    timeouts = session.services.limits.timeouts
+    timeout, connection.timeout = connection.timeout, timeouts.tls
+    session.within(timeouts.tls)
     try:
         connection.start_tls(context, server_side=True, hello=hello)
     except (ssl.SSLError, ConnectionLost, Expired) as error:
@@ -66,8 +68,10 @@ def shake_hands(session: Session, hello: bytes = b"") -> bool:
         session.services.log("tls_failed", id=client.id, client=client.address, error=reason)
         session.trace.note(f"TLS failed: {reason}")
         session.closing = True
+        session.ended = "tls"
         return False
     connection.timeout = timeout
+    session.within(timeouts.greeting)
     assert connection.tls is not None
     client.tls = facts(connection.tls)
     session.trace.note(f"encrypted: {client.tls}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client
 from smtpproxy.session.encryption import offered
+from smtpproxy.session.ending import QUIT
 from smtpproxy.session.hop import counted
 from smtpproxy.session.offer import Offer, with_starttls
 from smtpproxy.wire.address import is_helo_name
@@ -137,6 +138,7 @@ def quit_(session: Session, command: Command) -> Reply:
     if command.octets:
         return NO_ARGUMENT  # RFC 5321 4.1.1.10: no parameters
     session.closing = True
+    session.ended = QUIT
     return BYE
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smtpproxy.config.schema import Limits
+from smtpproxy.config.limits import Limits
 from smtpproxy.message.body import Body, BodyWriter, StoredBody, finished
 from smtpproxy.message.header import HeaderBlock, end_of_header
 from smtpproxy.message.trace import count_received
-from smtpproxy.net.connection import Connection, ConnectionLost
+from smtpproxy.net.connection import NEVER, Connection, ConnectionLost
+from smtpproxy.session.pace import Pace
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.dots import ChunkScanner, DataScanner, stuff_chunks, unstuff, unstuff_chunks
 from smtpproxy.wire.reply import Refusal, Reply
@@ -41,19 +42,19 @@ class Interrupted(Exception):
 class Intake:
     """A message on its way in. ``head`` first, then ``rest``; or ``drain`` at any time."""
 
-    __slots__ = ("_connection", "_limits", "_line", "_scanner", "head")
+    __slots__ = ("_connection", "_limits", "_line", "_pace", "_scanner", "head")
 
     stuffed = True
     """It comes in wire form."""
 
-    def __init__(self, connection: Connection, limits: Limits, scanner: DataScanner | ChunkScanner) -> None:
+    def __init__(self, connection: Connection, limits: Limits, scanner: DataScanner | ChunkScanner, end: float) -> None:
         self._connection = connection
+        self._pace = Pace(connection, limits, end)
         self._limits = limits
         self._scanner = scanner
         self._line = 0
         self.head = b""
         """What was read while looking for the end of the header: the whole header and what came with it, as it came."""
-        connection.timeout = limits.timeouts.data
 
     def _take(self) -> bytes:
         """The octets that are certain, of what comes next; they may be none."""
@@ -146,13 +147,13 @@ class Dotted(Intake):
 
     _scanner: DataScanner
 
-    def __init__(self, connection: Connection, limits: Limits, normalize: bool) -> None:
-        super().__init__(connection, limits, DataScanner(normalize))
+    def __init__(self, connection: Connection, limits: Limits, normalize: bool, end: float = NEVER) -> None:
+        super().__init__(connection, limits, DataScanner(normalize), end)
 
     def _take(self) -> bytes:
-        content, rest = self._scanner.feed(self._connection.take())
+        content, rest = self._scanner.feed(self._pace.take())
         if self._scanner.ended:
-            self._connection.timeout = self._limits.timeouts.command
+            self._pace.pause()
             if rest:
                 self._connection.lines.push(rest)
         return content

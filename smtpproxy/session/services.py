@@ -7,7 +7,8 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from smtpproxy.config.schema import Limits, Relaying
+from smtpproxy.config.limits import Limits
+from smtpproxy.config.schema import Relaying
 from smtpproxy.dns.resolver import Resolver
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.mail import Mail

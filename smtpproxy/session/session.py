@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.handoff.base import Handoff, Outlet
-from smtpproxy.net.connection import Connection, ConnectionLost, Expired
+from smtpproxy.net.connection import NEVER, Connection, ConnectionLost, Expired
 from smtpproxy.scripting.observers import observe
 from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
 from smtpproxy.scripting.table import Table
 from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
-from smtpproxy.session import blame, encryption, hop
+from smtpproxy.session import blame, encryption, ending, hop
 from smtpproxy.session.commands import COMMANDS, UNKNOWN, Row
 from smtpproxy.session.greeting import STOPPING, welcome
 from smtpproxy.session.offer import Offer
@@ -35,7 +35,6 @@ TOO_LONG = Reply(500, "5.5.2", "Line too long")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors")
 TOO_MUCH_JUNK = Reply(421, "4.7.0", "Too many commands that do nothing")
 NOT_SMTP = Reply(421, "4.7.0", "This is an SMTP server")
-TIMEOUT = Reply(421, "4.4.2", "Timeout, closing connection")
 GIVEN_UP = Reply(421, "4.3.0", "Temporary failure in a rule, closing connection")
 
 
@@ -47,8 +46,9 @@ class Session:
     """One client, from the greeting until it leaves."""
 
     __slots__ = (
-        "call", "chains", "chunks", "client", "closing", "connection", "entrance", "errors", "handoffs", "junk", "mails",
-        "offer", "origin", "over", "refusal", "services", "state", "table", "ticket", "trace", "transaction", "unknown",
+        "call", "chains", "chunks", "client", "closing", "commands", "connection", "end", "ended", "entrance", "errors",
+        "handoffs", "junk", "mails", "offer", "origin", "over", "refusal", "services", "state", "table", "ticket", "trace",
+        "transaction", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,7 @@ class Session:
         self.handoffs: dict[str, Handoff] = {}
         self.origin: tuple[object, str] | None = None
         """The beginning of its Received fields, and what that was made of."""
+        self.commands = 0
         self.mails = 0
         self.errors = 0
         self.unknown = 0
@@ -86,6 +87,11 @@ class Session:
         self.closing = False
         self.over: Mail | None = None
         """The mail whose transaction has just ended, until its story was told."""
+        self.ended = ""
+        """How, for the log: see ``ending.py``."""
+        timeouts = services.limits.timeouts
+        self.end = connection.now() + timeouts.session if timeouts.session else NEVER
+        self.within(timeouts.greeting)
 
     # -- the dialogue --------------------------------------------------------------------------------------------
 
@@ -94,12 +100,12 @@ class Session:
         CALL.set(self.call)
         try:
             self._converse()
-        except Expired:
-            self._last_words(TIMEOUT)
+        except Expired as expired:
+            self._last_words(ending.too_late(self, expired))
         except Stopping:
             self._last_words(STOPPING)
         except ConnectionLost:
-            pass
+            self.ended = ending.LOST
         except LineFlood:
             self._last_words(TOO_LONG)
         finally:
@@ -148,7 +154,13 @@ class Session:
         else:
             self._perform(line)
 
+    def within(self, seconds: float) -> None:
+        """What comes next may take so long in all, whatever each wait may (0: no such limit); never longer than the session."""
+        moment = self.connection.now() + seconds if seconds else NEVER
+        self.connection.end_at(moment if moment < self.end else self.end)
+
     def _perform(self, line: bytes) -> None:
+        self.commands += 1
         try:
             command = parse(line)
             now = monotonic()
@@ -228,6 +240,7 @@ class Session:
         self.client.errors += 1
         if reply.code == 421:
             self.closing = True
+            self.ended = str(reply)
         elif 0 < self.services.limits.errors < self.errors or 0 < self.services.limits.unknown_commands < self.unknown:
             self.answer(TOO_MANY_ERRORS)
 
@@ -258,6 +271,7 @@ class Session:
         self.watch("watch_deny", self.client, self.call.mail, verdict)
         if verdict.hang_up:
             self.closing = True
+            self.ended = str(reply)
 
     def watch(self, hook: str, *arguments: object) -> None:
         """Tell those who look on; they run in the background, after the reply."""
@@ -344,6 +358,7 @@ class Session:
             self.watch("watch_reset", transaction.mail)
         self.call.mail = None
         self.over = transaction.mail
+        self.within(self.services.limits.timeouts.greeting)
 
     def _end(self) -> None:
         try:
@@ -357,6 +372,7 @@ class Session:
             self.watch("watch_disconnect", self.client)
         finally:
             self.connection.finish()
+            ending.log(self)
 
 
 def _text(recipient: object) -> str:

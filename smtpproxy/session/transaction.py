@@ -208,6 +208,7 @@ def mail(session: Session, command: Command) -> Reply:
     session.keep_trace(None)
     session.trace.begin()
     session.transaction = Transaction(session, mail)
+    session.within(session.services.limits.timeouts.transaction)
     session.call.mail = mail
     session.state = State.MAIL
     if session.chains.on_mail and (refused := session.decide(session.chains.on_mail, mail, mail.sender)) is not None:

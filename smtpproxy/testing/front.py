@@ -13,7 +13,8 @@ from typing import Any, Self
 import gevent
 from gevent import getcurrent
 
-from smtpproxy.config.schema import Limits, Relaying
+from smtpproxy.config.limits import Limits
+from smtpproxy.config.schema import Relaying
 from smtpproxy.config.values import Domains
 from smtpproxy.dns.resolver import Resolver, reverse_name
 from smtpproxy.dns.zone import Zone

@@ -11,7 +11,8 @@ from gevent import socket
 from gevent.event import Event
 from msgspec import structs
 
-from smtpproxy.config.schema import Limits, Relaying
+from smtpproxy.config.limits import Limits
+from smtpproxy.config.schema import Relaying
 from smtpproxy.config.values import Domains, Target
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.mail import Mail

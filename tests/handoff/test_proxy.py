@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpproxy.config.schema import Limits
+from smtpproxy.config.limits import Limits
 from smtpproxy.config.values import Networks, Size, Target
 from smtpproxy.delivery.pool import Pool
 from smtpproxy.delivery.smtp import Timeouts

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpproxy.config.schema import Limits, LimitTimeouts
+from smtpproxy.config.limits import Limits, LimitTimeouts
 from smtpproxy.config.values import Duration, Size
 from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.front import ENVELOPE, Front

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import trustme
 
-from smtpproxy.config.schema import Limits, LimitTimeouts, Relaying
+from smtpproxy.config.limits import Limits, LimitTimeouts
+from smtpproxy.config.schema import Relaying
 from smtpproxy.config.values import Domains, Duration, Networks
 from smtpproxy.dns.zone import Zone
 from smtpproxy.net.tls import server_context

@@ -10,7 +10,8 @@ from textwrap import dedent
 import gevent
 import pytest
 
-from smtpproxy.config.schema import Limits, LimitTimeouts, Relaying
+from smtpproxy.config.limits import Limits, LimitTimeouts
+from smtpproxy.config.schema import Relaying
 from smtpproxy.config.values import Domains, Duration, Networks, Size
 from smtpproxy.session.session import Session
 from smtpproxy.testing.client import FakeClient, Reply

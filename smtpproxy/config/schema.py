@@ -59,7 +59,10 @@ class Listener(Struct, frozen=True, kw_only=True):
         about('Addresses to listen on: "host:port" or "[IPv6]:port", one or a list of them.'),
     ]
     handoff: Annotated[str, about("Where mail goes unless a rule says otherwise: the name of a [handoff.NAME] table.")]
-    protocol: Annotated[Literal["smtp"], about("What is spoken here.")] = "smtp"
+    protocol: Annotated[
+        Literal["smtp", "lmtp"],
+        about("What is spoken here. lmtp: a mail server hands over its mail, and is answered for each recipient (RFC 2033)."),
+    ] = "smtp"
     rules: Annotated[
         tuple[str, ...],
         about('Which rules run here: "*" is all of them, "name" one, "!name" all but that one.'),
@@ -334,7 +337,6 @@ LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
 """Settings that are known but not there yet: the error says so instead of guessing at a slip of the pen."""
 
 LATER_VALUES: Final[dict[tuple[type[Struct], str], frozenset[str]]] = {
-    (Listener, "protocol"): frozenset({"lmtp"}),
     (Handoff, "kind"): frozenset({"queue"}),
     (Users, "kind"): frozenset({"sql", "ldap", "smtp"}),
     (Handoff, "identity"): frozenset({"proxy"}),

@@ -134,10 +134,14 @@ class Mail(Content):
         """Take a recipient out; ValueError when it is not in the list."""
         address = _address(rcpt)
         try:
-            removed = self.recipients.pop(self.recipients.index(address))  # type: ignore[arg-type]
+            self.leave_out(self.recipients[self.recipients.index(address)])  # type: ignore[arg-type]
         except ValueError:
             raise ValueError(f"{address} is no recipient of this mail") from None
-        put(self, "_changes", self._changes + removed.changes)
+
+    def leave_out(self, rcpt: Recipient) -> None:
+        """Take this very recipient out, not one of the same address."""
+        self.recipients[:] = [each for each in self.recipients if each is not rcpt]
+        put(self, "_changes", self._changes + rcpt.changes)
         self._changed()
 
     @property

@@ -66,7 +66,7 @@ class Recipient(_Party):
     _noun = "rcpt"
 
     reply: Reply | None
-    """What the hand-off answered."""
+    """What the hand-off answered: to RCPT, and at an LMTP listener what became of it in the end."""
     settled: bool
     """The hand-off has it: another ``address`` or ``via`` from now on is a change of the envelope."""
     changes: int

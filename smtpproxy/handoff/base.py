@@ -13,6 +13,8 @@ The promises:
 2. ``recipient`` answers for that recipient alone.
 3. ``finish`` takes the message by *pulling* ``body.wire()`` or ``body.content()``. A live hand-off's positive reply means
    that the next server is responsible now; a durable one's, that the message is synced to disk, but *held*.
+   Where the client is told of each recipient (an LMTP listener), a live hand-off that learns of each sets ``rcpt.reply``;
+   its answer is positive then if any of them is.
 4. ``commit`` releases what a durable hand-off holds; for a live one there is nothing left to do. Nothing is delivered
    without it.
 5. ``abandon`` undoes everything since ``begin``; afterwards nothing of this transaction will ever be delivered, unless a

@@ -35,6 +35,11 @@ LAST_WORDS = 2.0
 RECIPIENT_ACCEPTED = frozenset({250, 251, 252})
 
 
+def several(client: Client, mail: Mail) -> bool:
+    """Whether each recipient may have an answer of its own. Binary mail goes by BDAT, and may be refused amid for all."""
+    return client.listener.protocol == "lmtp" and not mail.binary
+
+
 class ProxyOutlet:
     """[handoff.NAME] kind = "proxy"."""
 
@@ -65,7 +70,7 @@ class _Link(NamedTuple):
 class Proxy:
     """One session's upstream connection; with XCLIENT it belongs to that client alone until the session ends."""
 
-    __slots__ = ("_begun", "_client", "_link", "_outlet", "_recipients", "_refused", "_settled", "via")
+    __slots__ = ("_begun", "_client", "_link", "_outlet", "_refused", "_settled", "_several", "_taken", "via")
 
     def __init__(self, outlet: ProxyOutlet, client: Client) -> None:
         self.via = outlet.name
@@ -78,7 +83,9 @@ class Proxy:
         """The reply to MAIL was read."""
         self._refused: Reply | None = None
         """What answers every recipient of this transaction."""
-        self._recipients = 0
+        self._taken: list[Recipient] = []
+        self._several = False
+        """An LMTP server may be given several recipients: the client hears what became of each."""
 
     # -- the contract --------------------------------------------------------------------------------------------
 
@@ -121,9 +128,7 @@ class Proxy:
             self._drop()  # no dot was sent: the upstream throws away what it has
             raise
         self._begun = mail.binary and not reply.positive  # a chunk that was refused leaves a transaction behind
-        if reply.positive and reply.code != 250:
-            return self._fail(NONSENSE, f"end of data: {reply}")
-        return self._passed(reply)
+        return self._final(reply) if len(self._taken) < 2 or not smtp.lmtp else self._final_of_each(reply)
 
     def commit(self) -> None:
         self._rest()
@@ -159,7 +164,8 @@ class Proxy:
 
     def _start(self, mail: Mail, fresh: bool) -> Reply | None:
         self._refused = None
-        self._recipients = 0
+        self._taken = []
+        self._several = several(self._client, mail)
         try:
             self._open_transaction(mail, fresh)
         except UpstreamLost as lost:
@@ -229,7 +235,7 @@ class Proxy:
 
     def _ask(self, rcpt: Recipient) -> Reply:
         smtp = self._smtp
-        if smtp.lmtp and self._recipients:
+        if smtp.lmtp and self._taken and not self._several:
             return ONE_RECIPIENT
         smtp.send(b"RCPT TO:<" + rcpt.path.encode("utf-8", "surrogateescape") + b">")
         if not self._settled:
@@ -241,8 +247,26 @@ class Proxy:
             return self._refused  # the upstream has refused MAIL; what it says of RCPT then is of no interest
         if reply.positive and reply.code not in RECIPIENT_ACCEPTED:
             return self._fail(NONSENSE, f"RCPT: {reply}")
-        self._recipients += reply.positive
+        if reply.positive:
+            self._taken.append(rcpt)
         return self._passed(reply)
+
+    def _final(self, reply: Reply) -> Reply:
+        """An answer to the end of the message."""
+        return self._fail(NONSENSE, f"end of data: {reply}") if reply.positive and reply.code != 250 else self._passed(reply)
+
+    def _final_of_each(self, first: Reply) -> Reply:
+        """LMTP answers for each recipient (RFC 2033 4.2); whoever has none when it hangs up counts as refused for now."""
+        replies = [first]
+        try:
+            while len(replies) < len(self._taken):
+                replies.append(self._smtp.final_reply())
+        except UpstreamLost as lost:
+            self._fail(LOST, str(lost))
+        for place, rcpt in enumerate(self._taken):
+            rcpt.reply = self._final(replies[place]) if place < len(replies) else LOST
+        found = [rcpt.reply for rcpt in self._taken if rcpt.reply is not None]
+        return next((reply for reply in found if reply.positive), max(found, key=lambda reply: reply.code))
 
     # -- replies and ends ----------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.handoff.base import OK
-from smtpproxy.handoff.proxy import ONE_RECIPIENT, Proxy, ProxyOutlet
+from smtpproxy.handoff.proxy import ONE_RECIPIENT, Proxy, ProxyOutlet, several
 from smtpproxy.message.body import Body
 from smtpproxy.wire.reply import Reply
 
@@ -28,10 +28,11 @@ class RelayOutlet(ProxyOutlet):
 class Relay:
     """A ``Proxy`` whose every step waits for ``finish``."""
 
-    __slots__ = ("_lmtp", "_proxy", "_recipients")
+    __slots__ = ("_client", "_lmtp", "_proxy", "_recipients")
 
     def __init__(self, outlet: RelayOutlet, client: Client) -> None:
         self._proxy = Proxy(outlet, client)
+        self._client = client
         self._lmtp = any(upstream.target.protocol == "lmtp" for upstream in outlet.pool.upstreams)
         self._recipients: list[Recipient] = []
 
@@ -44,18 +45,22 @@ class Relay:
         return OK
 
     def recipient(self, mail: Mail, rcpt: Recipient) -> Reply:
-        if self._lmtp and self._recipients:
+        if self._lmtp and self._recipients and not several(self._client, mail):
             return ONE_RECIPIENT
         self._recipients.append(rcpt)
         return OK
 
     def finish(self, mail: Mail, body: Body) -> Reply:
         proxy = self._proxy
-        refused = proxy.begin(mail)
-        replies = [refused] if refused is not None else [proxy.recipient(mail, rcpt) for rcpt in self._recipients]
+        if (refused := proxy.begin(mail)) is not None:
+            return refused
+        replies = [proxy.recipient(mail, rcpt) for rcpt in self._recipients]
         worst = max(replies, key=lambda reply: reply.code)
-        if not worst.positive:
+        if not worst.positive and not (self._client.listener.protocol == "lmtp" and any(reply.positive for reply in replies)):
             return worst
+        for rcpt, reply in zip(self._recipients, replies, strict=True):
+            if not reply.positive:
+                rcpt.reply = reply
         return proxy.finish(mail, body)
 
     def commit(self) -> None:

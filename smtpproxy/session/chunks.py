@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from smtpproxy.message.header import end_of_header
 from smtpproxy.net.connection import Connection
+from smtpproxy.session import each
 from smtpproxy.session.data import receive
 from smtpproxy.session.intake import BARE, DRAIN_LIMIT, TOO_BIG, Intake, Interrupted
 from smtpproxy.session.verdicts import ask
@@ -111,6 +112,7 @@ def bdat(session: Session, command: Command) -> Reply | None:
     assert session.offer is not None and transaction is not None
     if "CHUNKING" not in session.offer.extensions:
         return refuse(session, command, NOT_OFFERED)
+    each.expect(transaction)
     chain = session.chains.on_data
     if chain and (refused := ask(session, chain, transaction.mail)) is not None:
         return refuse(session, command, refused)
@@ -138,13 +140,13 @@ def refuse(session: Session, command: Command, reply: Reply) -> Reply | None:
     if session.chunks is not None:
         session.chunks.announce(chunk, reply)
         return None
-    begun = session.state > State.GREETED
+    begun, transaction = session.state > State.GREETED, session.transaction
     if not skip(session.connection, chunk.size):
         session.closing = True
     session.end_transaction()
     if begun and not chunk.last:
         session.state = State.FAILED
-    return reply
+    return each.answered(session, transaction, reply) if transaction is not None and chunk.last else reply
 
 
 def skip(connection: Connection, count: int) -> bool:

@@ -34,6 +34,7 @@ class Row(NamedTuple):
 COMMANDS: Mapping[str, Row] = {
     "HELO": Row(greeting.helo, ends=True),
     "EHLO": Row(greeting.ehlo, ends=True),
+    "LHLO": Row(greeting.lhlo, ends=True),
     "MAIL": Row(transaction.mail, begins=True),
     "RCPT": Row(transaction.rcpt),
     "DATA": Row(data.data),
@@ -50,7 +51,6 @@ COMMANDS: Mapping[str, Row] = {
     "TURN": Row(greeting.not_implemented, junk=True, ordered=False),
     "STARTTLS": Row(encryption.starttls),
     "AUTH": Row(greeting.not_implemented, ordered=False),
-    "LHLO": Row(greeting.not_implemented, ordered=False),
 }
 
 UNKNOWN = Row(greeting.unknown, ordered=False)

@@ -6,14 +6,16 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import Body
 from smtpproxy.message.edits import Ledger
 from smtpproxy.message.rendering import Untouched
 from smtpproxy.message.trace import protocol_name, received_from, received_line
 from smtpproxy.net.connection import ConnectionLost, Expired
 from smtpproxy.scripting.trace import EDIT
+from smtpproxy.session import each
 from smtpproxy.session.blame import of_handoff
-from smtpproxy.session.finish import hand_on, hand_on_copies
+from smtpproxy.session.finish import hand_on, hand_on_copies, renderings
 from smtpproxy.session.intake import Arriving, Dotted, Intake, Interrupted
 from smtpproxy.session.verdicts import ask, of_recipients
 from smtpproxy.wire.command import Command
@@ -21,7 +23,7 @@ from smtpproxy.wire.reply import Refusal, Reply
 
 if TYPE_CHECKING:
     from smtpproxy.session.session import Session
-    from smtpproxy.session.transaction import Transaction
+    from smtpproxy.session.transaction import Part, Transaction
 
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 NO_ARGUMENT = Reply(501, "5.5.4", "Syntax: DATA")
@@ -37,6 +39,7 @@ def data(session: Session, command: Command) -> Reply | None:
     assert transaction is not None
     if transaction.mail.binary:
         return NEEDS_BDAT  # RFC 3030 3
+    each.expect(transaction)
     if session.chains.on_data and (refused := ask(session, session.chains.on_data, transaction.mail)) is not None:
         return refused
     session.watch("watch_data", transaction.mail)
@@ -45,8 +48,11 @@ def data(session: Session, command: Command) -> Reply | None:
     return receive(session, transaction, intake)
 
 
-def receive(session: Session, transaction: Transaction, intake: Intake) -> Reply:
-    """The message, to the end of its transaction; the reply to it, or to the part of it that is refused."""
+def receive(session: Session, transaction: Transaction, intake: Intake) -> Reply | None:
+    """The message, to the end of its transaction; the reply to it, or to the part of it that is refused.
+
+    None: each recipient was answered for.
+    """
     try:
         reply = _message(session, transaction, intake)
     except Refusal as refusal:
@@ -58,7 +64,7 @@ def receive(session: Session, transaction: Transaction, intake: Intake) -> Reply
     if not intake.ended and not intake.drain():
         session.closing = True
     session.end_transaction()
-    return reply
+    return each.answered(session, transaction, reply) if intake.last else reply
 
 
 def _message(session: Session, transaction: Transaction, intake: Intake) -> Reply:
@@ -88,7 +94,7 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
         _trace_edits(session, ledger, mail)
         ledger.close()
         rendered = ledger.render(top)
-    part, reply = hand_on(session, parts, mail, rendered) if not copied else hand_on_copies(session, parts, mail, rendered, top)
+    part, reply = _hand_on(session, transaction, parts, rendered, top)
     transaction.committed = reply.positive
     if reply.positive:
         session.trace.accepted = (part.handoff.via if len(parts) == 1 else ", ".join(p.handoff.via for p in parts), reply)
@@ -98,20 +104,43 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     return reply
 
 
+def _hand_on(
+    session: Session, transaction: Transaction, parts: list[Part], body: Body, top: bytes
+) -> tuple[Part, Reply]:
+    mail = transaction.mail
+    if transaction.promised is not None:
+        part, reply = each.hand_on_each(session, parts, mail, renderings(mail, body, top))
+        if reply.positive:
+            each.note_refused(session, parts)
+        return part, reply
+    if mail.copied:
+        return hand_on_copies(session, parts, mail, body, top)
+    return hand_on(session, parts, mail, body)
+
+
 def _settle(session: Session, transaction: Transaction, copied: bool) -> Reply | None:
     """What rules have made of the envelope reaches the hand-offs; the answer where a rule or a hand-off refuses that."""
-    worst = None
+    mail, steps = transaction.mail, [transaction.divide] if copied else []
     if transaction.changed:
         chains = session.chains
-        if (refused := of_recipients(session, (*chains.on_mail, *chains.on_rcpt), transaction.mail)) is not None:
-            return refused
-        worst = transaction.begin_again()
-    if worst is None and copied:
-        worst = transaction.divide()
-    if worst is None:
-        return None
-    rcpt, reply = worst
-    return session.handed_back(reply, transaction.route(rcpt), rcpt)
+        if (reply := of_recipients(session, (*chains.on_mail, *chains.on_rcpt), mail)) is not None:
+            return reply
+        steps.insert(0, transaction.begin_again)
+    for step in steps:
+        refused = step()
+        if refused and (reply := _without(session, transaction, refused)) is not None:
+            return reply
+    return None
+
+
+def _without(session: Session, transaction: Transaction, refused: list[tuple[Recipient, Reply]]) -> Reply | None:
+    """Recipients that were told 250 are refused: the answer to all, unless the mail can go on without them."""
+    if transaction.promised is None:
+        rcpt, reply = max(refused, key=lambda found: found[1].code)
+        return session.handed_back(reply, transaction.route(rcpt), rcpt)
+    for rcpt, reply in refused:
+        session.handed_back(reply, transaction.route(rcpt), rcpt)
+    return each.leave_out(transaction.mail, refused)
 
 
 def _ask_rules(session: Session, transaction: Transaction, ledger: Ledger, body: Arriving) -> Reply | None:
@@ -164,7 +193,11 @@ def _origin(session: Session, mail: Mail) -> str:
     if session.origin is None or session.origin[0] != known:
         tls = client.tls
         protocol = protocol_name(
-            esmtp=client.esmtp, tls=tls is not None, login=client.login is not None, utf8=mail.smtputf8
+            esmtp=client.esmtp,
+            tls=tls is not None,
+            login=client.login is not None,
+            utf8=mail.smtputf8,
+            lmtp=session.entrance.lmtp,
         )
         text = received_from(
             client_name=name,
@@ -196,6 +229,7 @@ def _tell(session: Session, transaction: Transaction, via: str, size: int, reply
 def _log(session: Session, transaction: Transaction, via: str, size: int, reply: Reply) -> None:
     mail, client = transaction.mail, session.client
     more: dict[str, object] = {}
+    recipients = each.delivered(mail) if transaction.promised and reply.positive else mail.recipients
     if client.tls is not None:
         more["tls"] = client.tls.version
     if mail.copied:
@@ -206,7 +240,7 @@ def _log(session: Session, transaction: Transaction, via: str, size: int, reply:
         client=client.address,
         helo=client.helo,
         **{"from": mail.sender.path},
-        to=[rcpt.path for rcpt in mail.recipients],
+        to=[rcpt.path for rcpt in recipients],
         size=size,
         via=via,
         reply=str(reply),

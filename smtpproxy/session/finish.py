@@ -29,19 +29,19 @@ def hand_on(session: Session, parts: list[Part], mail: Mail, body: Body) -> tupl
     """The durable hand-offs first, held; then the live one, whose reply decides over all of them. Whose it was, too."""
     for part in parts:
         if part.outlet.live:
-            _present(session)
+            present(session)
         reply = part.handoff.finish(mail, body)
         if not reply.positive:
             return part, reply
     if not parts[-1].outlet.live:
-        _present(session)
+        present(session)
     _commit(parts)
     return parts[-1], reply
 
 
 def hand_on_copies(session: Session, parts: list[Part], mail: Mail, body: Body, top: bytes) -> tuple[Part, Reply]:
     """The same for parts that take copies of their own."""
-    bodies: Mapping[Copy | None, Body] = {None: body, **{copy: _rendered(copy, body, top) for copy in mail.copies}}
+    bodies = renderings(mail, body, top)
     durable = [part for part in parts if not part.outlet.live]
     live = parts[len(durable) :]
     for part in durable:
@@ -49,7 +49,7 @@ def hand_on_copies(session: Session, parts: list[Part], mail: Mail, body: Body, 
         reply = part.handoff.finish(mail, bodies[part.copy])
         if not reply.positive:
             return part, reply
-    _present(session)
+    present(session)
     if live:
         chain = _Chain(session, mail, bodies)
         refused = chain.run(live)
@@ -60,6 +60,11 @@ def hand_on_copies(session: Session, parts: list[Part], mail: Mail, body: Body, 
     return part, reply
 
 
+def renderings(mail: Mail, body: Body, top: bytes) -> Mapping[Copy | None, Body]:
+    """What goes to those who have a copy of their own, and to those who have none."""
+    return {None: body, **{copy: _rendered(copy, body, top) for copy in mail.copies}}
+
+
 def _rendered(copy: Copy, body: Body, top: bytes) -> Body:
     if copy.ledger is None:
         return body  # nobody has made anything of it
@@ -67,7 +72,7 @@ def _rendered(copy: Copy, body: Body, top: bytes) -> Body:
     return copy.ledger.render(top)
 
 
-def _present(session: Session) -> None:
+def present(session: Session) -> None:
     """Nothing is promised to a client that will never hear of it: it sends the message again."""
     if session.connection.gone():
         raise ConnectionLost("the client left before the message was committed")

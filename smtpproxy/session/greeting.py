@@ -30,6 +30,7 @@ CANNOT_VERIFY = Reply(252, "2.5.2", "Cannot VRFY a user; send some mail, I will 
 HELP = Reply(214, "2.0.0", "Commands: HELO EHLO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT", "See RFC 5321")
 NO_ARGUMENT = Reply(501, "5.5.4", "No argument is allowed here")
 NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
+SAY_LHLO = Reply(500, "5.5.1", "LMTP is spoken here: say LHLO")  # RFC 2033 4.1
 UNKNOWN = Reply(500, "5.5.2", "Command not recognized")
 STOPPING = Reply(421, "4.3.2", "The server is going down, try again")
 NOT_AUTHORIZED = Reply(550, "5.7.0", "Not authorized")
@@ -53,10 +54,20 @@ def welcome(session: Session) -> Reply:
 
 
 def helo(session: Session, command: Command) -> Reply:
+    if session.entrance.lmtp:
+        return SAY_LHLO
     return _hello(session, command, esmtp=False) or Reply(250, "", session.entrance.hostname)
 
 
 def ehlo(session: Session, command: Command) -> Reply:
+    return _extended(session, command) if not session.entrance.lmtp else SAY_LHLO
+
+
+def lhlo(session: Session, command: Command) -> Reply:
+    return _extended(session, command) if session.entrance.lmtp else NOT_IMPLEMENTED
+
+
+def _extended(session: Session, command: Command) -> Reply:
     refused = _hello(session, command, esmtp=True)
     if refused is not None:
         return refused

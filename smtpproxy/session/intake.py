@@ -46,6 +46,8 @@ class Intake:
 
     stuffed = True
     """It comes in wire form."""
+    last = True
+    """The message ends with what is on its way now."""
 
     def __init__(self, connection: Connection, limits: Limits, scanner: DataScanner | ChunkScanner, end: float) -> None:
         self._connection = connection

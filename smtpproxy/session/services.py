@@ -67,6 +67,8 @@ class Entrance:
     proxy_optional: bool = False
     proxy_tls: bool = False
     """What a PROXY header says of the client's encryption is believed."""
+    lmtp: bool = False
+    """LMTP is spoken here."""
     normalize: bool = False
     """Bare CR and LF are mended instead of refused."""
     tls: ssl.SSLContext | None = None

@@ -229,13 +229,17 @@ class Session:
 
     def answer(self, reply: Reply) -> None:
         """Queue ``reply``; count it when it refuses, hang up when it is a 421 (RFC 5321 3.8)."""
+        self.say(reply)
+        if reply.code >= 400:
+            self.count_error(reply)
+
+    def say(self, reply: Reply) -> None:
+        """Queue ``reply``, whatever it means."""
         self.connection.write(bytes(reply))
         now = monotonic()
         self.trace.append((REPLY, now, now, reply, None))
-        if reply.code >= 400:
-            self._count_error(reply)
 
-    def _count_error(self, reply: Reply) -> None:
+    def count_error(self, reply: Reply) -> None:
         self.errors += 1
         self.client.errors += 1
         if reply.code == 421:

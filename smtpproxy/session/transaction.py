@@ -31,13 +31,15 @@ NO_SUCH_HANDOFF = Reply(451, "4.3.5", "Mail for this recipient cannot be routed 
 class Transaction:
     """One mail on its way through a session, and the hand-offs that take part in it."""
 
-    __slots__ = ("_more", "_parts", "began", "committed", "mail", "session")
+    __slots__ = ("_more", "_parts", "began", "committed", "mail", "promised", "session")
 
     def __init__(self, session: Session, mail: Mail) -> None:
         self.session = session
         self.mail = mail
         self.began = monotonic()
         self.committed = False
+        self.promised: list[Recipient] | None = [] if session.entrance.lmtp else None
+        """In LMTP the recipients that were accepted: each is answered for in the end."""
         self._parts: dict[str, Part] = {}
         self._more: list[Part] = []
         """Those for copies, each with a hand-off of its own."""
@@ -65,7 +67,7 @@ class Transaction:
         session, mail = self.session, self.mail
         outlet = self._outlet(self.route(rcpt))
         part = self._parts.get(outlet.name)
-        if outlet.live and any(other.outlet.live and other.recipients for other in self._parts.values() if other is not part):
+        if outlet.live and self.promised is None and self._other_live(part):
             return ANOTHER_TRANSACTION
         if part is None:
             self._parts[outlet.name] = part = Part(outlet, session.handoff(outlet))
@@ -73,13 +75,16 @@ class Transaction:
             mail.begun = True
         return part.offer(mail, rcpt)
 
+    def _other_live(self, part: Part | None) -> bool:
+        return any(other.outlet.live and other.recipients for other in self._parts.values() if other is not part)
+
     def parted(self, rcpt: Recipient) -> bool:
         """``rcpt`` gets another copy than those before it, and a live hand-off carries one at a time."""
-        part = self._parts.get(self._outlet(self.route(rcpt)).name)
+        part = self._parts.get(self._outlet(self.route(rcpt)).name) if self.promised is None else None
         return part is not None and part.outlet.live and any(other.copy is not rcpt.copy for other in part.recipients)
 
-    def divide(self) -> tuple[Recipient, Reply] | None:
-        """Rules have made copies: each begins anew, in a hand-off of its own; the worst refusal is returned."""
+    def divide(self) -> list[tuple[Recipient, Reply]]:
+        """Rules have made copies: each begins anew, in a hand-off of its own; the refusals are returned."""
         refused = [found for part in list(self._parts.values()) for found in self._divided(part)]
         for name in self.mail.copied_to:
             outlet = self._outlet(name)
@@ -88,7 +93,7 @@ class Transaction:
             part = self._another(outlet)
             part.aside = True
             refused += self._begun(part, self.mail.recipients)
-        return max(refused, key=lambda found: found[1].code, default=None)
+        return refused
 
     def _divided(self, part: Part) -> Iterator[tuple[Recipient, Reply]]:
         """Refusals of a part's recipients, when it has those of several copies."""
@@ -128,19 +133,14 @@ class Transaction:
         except ValueError as wrong:
             raise Refusal(NO_SUCH_HANDOFF, f"a rule chose a server: {wrong}") from None
 
-    def begin_again(self) -> tuple[Recipient, Reply] | None:
-        """The envelope is another one since hand-offs began: all of it once more; the worst refusal is returned.
+    def begin_again(self) -> list[tuple[Recipient, Reply]]:
+        """The envelope is another one since hand-offs began: all of it once more; the refusals are returned.
 
-        Those recipients were told 250, and partial delivery is not allowed: nothing is committed then.
+        Those recipients were told 250. Where partial delivery is not allowed, nothing is committed then.
         """
         self.abandon()
         self._parts.clear()
-        worst: tuple[Recipient, Reply] | None = None
-        for rcpt in list(self.mail.recipients):
-            reply = self.hand_over(rcpt)
-            if not reply.positive and (worst is None or reply.code > worst[1].code):
-                worst = rcpt, reply
-        return worst
+        return [(rcpt, reply) for rcpt in list(self.mail.recipients) if not (reply := self.hand_over(rcpt)).positive]
 
     def abandon(self) -> None:
         """Undo whatever was not committed; of a committed mail, the hand-offs that refused all their recipients."""
@@ -248,6 +248,8 @@ def rcpt(session: Session, command: Command) -> Reply:
     if not reply.positive:
         return session.handed_back(reply, transaction.route(rcpt), rcpt)
     mail.accepted(rcpt, reply)
+    if transaction.promised is not None:
+        transaction.promised.append(rcpt)
     session.state = State.RCPT
     session.watch("watch_rcpt", mail, rcpt)
     return Reply(250, "2.1.5", text) if text else reply

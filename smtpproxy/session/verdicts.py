@@ -10,6 +10,7 @@ from smtpproxy.facts.recipient import Recipient
 from smtpproxy.scripting.runner import Chain, decide
 from smtpproxy.scripting.trace import HOOK
 from smtpproxy.scripting.verdict import Verdict
+from smtpproxy.session.each import leave_out
 from smtpproxy.wire.reply import Reply
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def ask(session: Session, chain: Chain, mail: Mail) -> Reply | None:
     """Run a chain over a mail; the reply if it refuses the mail, or one of its recipients.
 
-    There is one answer for all of them: the worst one (`partial = "refuse"`).
+    There is one answer for all of them: the worst one (`partial = "refuse"`). In LMTP each recipient has its own.
     """
     refused = session.decide(chain, mail)
     return refused if refused is not None else of_recipients(session, chain, mail)
@@ -27,8 +28,11 @@ def ask(session: Session, chain: Chain, mail: Mail) -> Reply | None:
 
 def of_recipients(session: Session, chain: Chain, mail: Mail) -> Reply | None:
     """The worst verdict on a recipient, of those that rules of this chain have assigned."""
-    replies = [reply for rcpt in mail.recipients if rcpt.verdict is not None and (reply := against(session, chain, rcpt))]
-    return max(replies, key=lambda reply: reply.code, default=None)
+    judged = [rcpt for rcpt in mail.recipients if rcpt.verdict is not None]
+    refused = [(rcpt, reply) for rcpt in judged if (reply := against(session, chain, rcpt))]
+    if session.entrance.lmtp:
+        return leave_out(mail, refused)
+    return max((reply for _, reply in refused), key=lambda reply: reply.code, default=None)
 
 
 def against(session: Session, chain: Chain, rcpt: Recipient) -> Reply | None:

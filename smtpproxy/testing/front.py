@@ -98,7 +98,7 @@ class Front:
         sock.bind(("127.0.0.1", 0))
         sock.listen(64)
         self.port: int = sock.getsockname()[1]
-        facts = ListenerFacts("mx", "127.0.0.1", self.port, "mx.example.com", "smtp")
+        facts = ListenerFacts("mx", "127.0.0.1", self.port, "mx.example.com", "lmtp" if entrance.get("lmtp") else "smtp")
         self._entrance = Entrance(facts, outlets[0].name, "mx.example.com", **entrance)
         self._acceptor = Acceptor(sock, self._serve, self.pool)
         self._acceptor.start()

@@ -114,8 +114,8 @@ def test_the_known_settings_of_a_rule_are_converted_and_the_others_kept(loaded: 
             'a.toml:3: listener.b.handoff: there is no [handoff.inn]; did you mean "in"?',
         ),
         (
-            '[listener.b]\nbind = "127.0.0.1:0"\nhandoff = "in"\nprotocol = "lmtp"',
-            'a.toml:4: listener.b.protocol: "lmtp" comes with a later version',
+            '[listener.b]\nbind = "127.0.0.1:0"\nhandoff = "in"\nproxy_tls = true',
+            "a.toml:4: listener.b.proxy_tls: has no use without proxy_from",
         ),
         (
             '[listener.b]\nbind = "127.0.0.1:0"\nhandoff = "in"\nrules = ["*", "not greylist"]',

@@ -33,13 +33,17 @@ class State(Enum):
 class Child:
     """One forked process. `began` and `beaten` are monotonic seconds; `stack` is where it writes what it was at."""
 
-    __slots__ = ("beaten", "beats", "began", "channel", "column", "generation", "kind", "pid", "stack", "state", "table")
+    __slots__ = (
+        "beaten", "beats", "began", "channel", "column", "generation", "kind", "pid", "problem", "stack", "state", "table",
+    )  # fmt: skip
 
     def __init__(self, kind: str, pid: int, channel: Channel, column: int, generation: Any, stack: Any, now: float) -> None:
         self.kind = kind
         """ "worker" or "gate"."""
         self.table = ""
         """The hash of the rules that it runs."""
+        self.problem = ""
+        """Why it cannot serve, in its own words."""
         self.pid = pid
         self.channel = channel
         self.column = column

@@ -43,6 +43,11 @@ class Death(NamedTuple):
     def at(self) -> str | None:
         return self.found.at if self.found else None
 
+    @property
+    def told(self) -> str:
+        """For people, of one that had not begun to serve."""
+        return f"a {self.child.kind} ended with {self.status} before it was ready" + (f", in {self.at}" if self.at else "")
+
 
 class Family:
     """`children` by process id."""

@@ -245,7 +245,7 @@ class Master:
                 case "prepared":
                     self._rollout.prepared(child, message["table"], message["why"])
                 case "refused":
-                    child.generation.problem = message["why"]
+                    child.problem = message["why"]
 
     def _ready(self, child: Child) -> None:
         child.state = State.READY
@@ -270,15 +270,21 @@ class Master:
         self._hear(child)
         self._family.bury(child)
         self._rollout.died(death)
-        if self._next is not None and child.generation is self._next:
-            told = f"a {child.kind} ended with {death.status} before it was ready" + (f", in {death.at}" if death.at else "")
-            self._give_up(self._next, self._next.problem or told)
-            return
         if self._stopping or child.state in (State.RETIRING, State.DRAINING):
             return
-        stack = None if death.found else death.stack
-        fields = {"pid": child.pid, "kind": child.kind, "status": death.status, "rule_at": death.at, "stack": stack}
-        self.log("worker_died", level="error", **fields)
+        if self._next is not None and child.generation is self._next:
+            self._give_up(self._next, child.problem or death.told)
+            return
+        self.log(
+            "worker_died",
+            level="error",
+            pid=child.pid,
+            kind=child.kind,
+            status=death.status,
+            rule_at=death.at,
+            error=child.problem,
+            stack=None if death.found else death.stack,
+        )
         why = self._family.blame(death)
         if why and death.found:
             self.log("rule_banned", level="error", file=death.found.file, why=why)

@@ -118,4 +118,4 @@ def test_many_saves_at_once_end_with_the_last(start: Start) -> None:
         for number in range(1, 9):
             server.write_rule(f"{number}0-x.py", rule(f"turn{turn}"))
     until(lambda: answers(server) == {"turn4"})
-    assert server.log.count("event=rule_live") >= 16
+    assert "event=rule_broken" not in server.log

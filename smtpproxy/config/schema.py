@@ -146,12 +146,16 @@ class Handoff(Struct, frozen=True, kw_only=True):
         about('Upstream servers: "host:port", "smtp://host:port", "lmtp://host:port" or "lmtp+unix:/path".'),
     ] = ()
     identity: Annotated[
-        Literal["xclient", "xforward", "none"],
+        Literal["xclient", "xforward", "proxy", "none"],
         about(
-            "How the upstream learns who the client is. If the upstream then refuses that, mail is deferred: "
+            "How the upstream learns who the client is: by XCLIENT, by XFORWARD, or by a PROXY header before all else. "
+            "If the upstream then refuses that, mail is deferred: "
             "a stranger's mail is never relayed as our own."
         ),
     ] = "none"
+    proxy_version: Annotated[
+        Literal["v1", "v2"], about("Of the PROXY header. v2 also tells how the client's connection was encrypted.")
+    ] = "v2"
     tls: Annotated[
         Literal["none", "may", "must", "verify"],
         about(
@@ -339,6 +343,5 @@ LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
 LATER_VALUES: Final[dict[tuple[type[Struct], str], frozenset[str]]] = {
     (Handoff, "kind"): frozenset({"queue"}),
     (Users, "kind"): frozenset({"sql", "ldap", "smtp"}),
-    (Handoff, "identity"): frozenset({"proxy"}),
     (Handoff, "partial"): frozenset({"notice"}),
 }

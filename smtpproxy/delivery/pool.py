@@ -12,7 +12,7 @@ import gevent
 from gevent.event import Event
 
 from smtpproxy.delivery.smtp import SmtpClient, UpstreamLost
-from smtpproxy.delivery.upstream import Upstream
+from smtpproxy.delivery.upstream import Preface, Upstream
 from smtpproxy.net.connection import FOREVER
 from smtpproxy.wire.extensions import Extensions, intersect
 
@@ -55,14 +55,15 @@ class Pool:
             common = intersect(common, other)
         return common
 
-    def take(self, *, fresh: bool = False) -> tuple[Upstream, SmtpClient]:
+    def take(self, *, fresh: bool = False, preface: Preface | None = None) -> tuple[Upstream, SmtpClient]:
         """A connection at rest: kept from earlier (unless ``fresh``) or new. Raises ``NoUpstream``.
 
+        One with a ``preface`` is one client's from the beginning, and new; it also raises ``TurnedAway``.
         Where every server has as many as it may have, waits for one as long as a connection may take to be made.
         """
         first = self.upstreams[0]
         end = first.clock() + (first.timeouts.connect or FOREVER)
-        while (taken := self._take(fresh)) is None:
+        while (taken := self._take(fresh or preface is not None, preface)) is None:
             self._freed.clear()
             if not self._freed.wait(max(end - first.clock(), 0.0)):
                 raise NoUpstream("every connection to the upstream is in use")
@@ -104,7 +105,7 @@ class Pool:
         upstream.used -= 1
         self._freed.set()
 
-    def _take(self, fresh: bool) -> tuple[Upstream, SmtpClient] | None:
+    def _take(self, fresh: bool, preface: Preface | None) -> tuple[Upstream, SmtpClient] | None:
         """One of them; None when all that are alive have no room."""
         reasons: dict[Upstream, UpstreamLost] = {}
         candidates = list(self._candidates())
@@ -117,7 +118,7 @@ class Pool:
                 full = True
                 continue
             try:
-                return upstream, self._open(upstream, patient=len(candidates) == 1)
+                return upstream, self._open(upstream, preface, patient=len(candidates) == 1)
             except UpstreamLost as lost:
                 reasons[upstream] = lost
         if full:
@@ -126,7 +127,7 @@ class Pool:
         slow = [upstream for upstream, lost in reasons.items() if lost.silent and len(candidates) > 1]
         for upstream in slow:
             try:
-                return upstream, self._open(upstream, patient=True)
+                return upstream, self._open(upstream, preface, patient=True)
             except UpstreamLost as lost:
                 reasons[upstream] = lost
         raise NoUpstream("; ".join(f"{upstream}: {lost}" for upstream, lost in reasons.items()))
@@ -139,7 +140,7 @@ class Pool:
         yield from (upstream for upstream in ups if not upstream.failed)
         yield from (upstream for upstream in ups if upstream.failed)
 
-    def _open(self, upstream: Upstream, patient: bool) -> SmtpClient:
+    def _open(self, upstream: Upstream, preface: Preface | None, patient: bool) -> SmtpClient:
         limits = upstream.timeouts
         if not patient:
             limits = limits._replace(
@@ -147,7 +148,7 @@ class Pool:
             )
         upstream.used += 1
         try:
-            return upstream.open(limits)
+            return upstream.open(limits, preface)
         except BaseException as error:
             self._release(upstream)
             if isinstance(error, UpstreamLost):

@@ -43,6 +43,14 @@ class UpstreamLost(Exception):
         """Nothing came in time: it may be slow, not dead."""
 
 
+class TurnedAway(Exception):
+    """The server is well, and does not want the client whose connection this is: ``reply`` is what it said."""
+
+    def __init__(self, server: str, reply: Reply) -> None:
+        super().__init__(f"{server} turned the client away: {reply}")
+        self.reply = reply
+
+
 class SmtpClient:
     """One connection to a server; ``extensions`` are what it announced last."""
 
@@ -98,11 +106,11 @@ class SmtpClient:
         """Read the server's greeting (RFC 5321 3.1)."""
         return self.reply("greeting", self.timeouts.greeting)
 
-    def hello(self, name: str) -> Reply:
+    def hello(self, name: str, *, fall_back: bool = True) -> Reply:
         """Say EHLO (LHLO to an LMTP server), HELO to a server that knows no EHLO; fills ``extensions``."""
         encoded = name.encode("ascii", "replace")
         reply = self.command((b"LHLO " if self.lmtp else b"EHLO ") + encoded)
-        if reply.permanent and not self.lmtp:
+        if reply.permanent and fall_back and not self.lmtp:
             self.extensions = Extensions()
             return self.command(b"HELO " + encoded)
         self.extensions = Extensions.parse(reply.lines[1:]) if reply.positive else Extensions()

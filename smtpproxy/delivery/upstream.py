@@ -5,9 +5,10 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from smtpproxy.config.values import Target
-from smtpproxy.delivery.smtp import SmtpClient, Timeouts, UpstreamLost
+from smtpproxy.delivery.smtp import SmtpClient, Timeouts, TurnedAway, UpstreamLost
 from smtpproxy.delivery.tlspolicy import IN_THE_CLEAR, TlsPolicy
 from smtpproxy.net.connection import Expired
 from smtpproxy.net.dial import dial
@@ -19,15 +20,27 @@ IDLE_SECONDS = 20.0
 REUSES = 1000
 """Transactions on one connection before a fresh one is made, so that load spreads over the upstream's workers again."""
 
+NOT_UNDERSTOOD = frozenset({500, 502, 503})
+"""Answers to EHLO that are none: a server that knows no PROXY header answers it as a command, and has not come to EHLO yet."""
+
 Clock = Callable[[], float]
+
+
+class Preface(NamedTuple):
+    """How a connection begins that stands for one client alone."""
+
+    header: bytes
+    """What goes before everything else: a PROXY header."""
+    hello: str
+    """The name in EHLO."""
 
 
 class Upstream:
     """A server behind us; connections that carry no client's identity are kept and used again."""
 
     __slots__ = (
-        "_hello_name", "_idle", "_opened", "announced", "clock", "failed", "limit", "probing", "target", "timeouts", "tls",
-        "used",
+        "_hello_name", "_idle", "_opened", "_own_header", "announced", "clock", "failed", "limit", "probing", "target",
+        "timeouts", "tls", "used",
     )  # fmt: skip
 
     def __init__(
@@ -38,7 +51,9 @@ class Upstream:
         clock: Clock,
         limit: int = 0,
         tls: TlsPolicy = IN_THE_CLEAR,
+        own_header: bytes = b"",
     ) -> None:
+        """``own_header`` begins the connections that are nobody's but ours, where it wants such a header (PROXY)."""
         self.target = target
         self.tls = tls
         self.limit = limit
@@ -52,17 +67,21 @@ class Upstream:
         self.probing = False
         self.clock = clock
         self._hello_name = hello_name
+        self._own_header = own_header
         self._opened = 0
         self._idle: deque[tuple[SmtpClient, float]] = deque()
 
     def __str__(self) -> str:
         return str(self.target)
 
-    def open(self, timeouts: Timeouts | None = None) -> SmtpClient:
-        """A fresh connection that is greeted and has said EHLO; raises ``UpstreamLost``, and has ``failed`` then."""
+    def open(self, timeouts: Timeouts | None = None, preface: Preface | None = None) -> SmtpClient:
+        """A fresh connection that is greeted and has said EHLO; raises ``UpstreamLost``, and has ``failed`` then.
+
+        With a ``preface`` also ``TurnedAway``.
+        """
         opened = self._opened
         try:
-            client = self._connect(timeouts or self.timeouts)
+            client = self._connect(timeouts or self.timeouts, preface)
         except UpstreamLost:
             if self._opened == opened:
                 self.failed = True  # nobody else was let in meanwhile
@@ -71,36 +90,40 @@ class Upstream:
         self.failed = False
         return client
 
-    def _connect(self, timeouts: Timeouts) -> SmtpClient:
-        client = self._greeted(timeouts)
+    def _connect(self, timeouts: Timeouts, preface: Preface | None) -> SmtpClient:
+        client = self._greeted(timeouts, preface)
         try:
             if self.tls.asks(self.target):
-                client = self._encrypted(client, timeouts)
-        except UpstreamLost:
+                client = self._encrypted(client, timeouts, preface)
+        except (UpstreamLost, TurnedAway):
             client.close()
             raise
         client.timeouts = self.timeouts
         self.announced = client.extensions
         return client
 
-    def _greeted(self, timeouts: Timeouts) -> SmtpClient:
+    def _greeted(self, timeouts: Timeouts, preface: Preface | None) -> SmtpClient:
         try:
             connection = dial(self.target.host, self.target.port, self.target.path, timeouts.connect)
         except OSError as error:
             raise UpstreamLost("connect", error.strerror or str(error), isinstance(error, Expired)) from None
         client = SmtpClient(connection, timeouts, self.target.protocol == "lmtp")
+        if header := preface.header if preface is not None else self._own_header:
+            connection.write(header)
         try:
             reply = client.greet()
             if reply.positive:
-                reply = client.hello(self._hello_name)
+                reply = client.hello(self._hello_name if preface is None else preface.hello, fall_back=not header)
+            if header and reply.code in NOT_UNDERSTOOD:
+                raise UpstreamLost("greeting", f"it takes no PROXY header: {reply}")
             if not reply.positive:
-                raise UpstreamLost("greeting", f"refused: {reply}")
-        except UpstreamLost:
+                raise UpstreamLost("greeting", f"refused: {reply}") if preface is None else TurnedAway(str(self), reply)
+        except (UpstreamLost, TurnedAway):
             client.close()
             raise
         return client
 
-    def _encrypted(self, client: SmtpClient, timeouts: Timeouts) -> SmtpClient:
+    def _encrypted(self, client: SmtpClient, timeouts: Timeouts, preface: Preface | None) -> SmtpClient:
         """The same connection in TLS; another one in the clear if that fails and need not be. Raises ``UpstreamLost``."""
         policy, trust = self.tls, self.tls.trust
         assert trust is not None
@@ -114,14 +137,14 @@ class Upstream:
                 raise UpstreamLost("TLS", f"STARTTLS refused: {reply}")
             if client.connection.tls is not None:
                 trust.check(client.connection.tls)
-            reply = client.hello(self._hello_name)
+            reply = client.hello(self._hello_name if preface is None else preface.hello)
             if not reply.positive:
                 raise UpstreamLost("TLS", f"EHLO refused: {reply}")
         except (UpstreamLost, ssl.SSLError) as error:
             client.close()
             if policy.demanded:
                 raise UpstreamLost("TLS", _reason(error)) from None
-            return self._greeted(timeouts)
+            return self._greeted(timeouts, preface)
         return client
 
     def room(self) -> bool:

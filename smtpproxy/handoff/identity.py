@@ -1,4 +1,5 @@
-"""Who the client is, said to the upstream: XCLIENT (it then acts as if the client had come itself), XFORWARD (for its log).
+"""Who the client is, said to the upstream: XCLIENT and PROXY (it then acts as if the client had come itself), XFORWARD (for
+its log).
 
 Fail closed: where identity was asked for and is not taken, the mail is deferred.  To go on without would relay a
 stranger's mail as our own, from an address that the upstream trusts.
@@ -6,10 +7,14 @@ stranger's mail as our own, from an address that the upstream trusts.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from smtpproxy.delivery.smtp import SmtpClient
+from smtpproxy.delivery.upstream import Preface
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.wire.extensions import Extensions
+from smtpproxy.wire.proxyheader import UNIQUE_ID, ProxyTls, Tlv, format_v1, format_v2, ssl_tlv
 from smtpproxy.wire.reply import Refusal, Reply
 from smtpproxy.wire.xclient import UNAVAILABLE, Identity, xclient_commands, xforward_commands
 
@@ -20,8 +25,40 @@ ABOUT_THE_CLIENT = frozenset({421, 554})
 
 
 def own_connection(client: Client) -> tuple[object, ...]:
-    """What a connection with XCLIENT stands for: it serves this identity and no other."""
+    """What a connection with XCLIENT or a PROXY header stands for: it serves this identity and no other."""
     return (client.address, client.port, client.helo, client.esmtp, client.login)
+
+
+def preface(client: Client, version: str) -> Preface:
+    """A connection that is this client's from its first octet on: a PROXY header. Raises ``Refusal``.
+
+    Every octet behind the header passes for the client's, so the name in EHLO is the client's too.
+    """
+    listener = client.listener
+    destination = listener.address if _is_address(listener.address) else "::" if ":" in client.address else "0.0.0.0"
+    ends = (client.address, client.port), (destination, listener.port)
+    try:
+        header = format_v1(*ends) if version == "v1" else format_v2(*ends, _additions(client))
+    except ValueError:
+        raise Refusal(IDENTITY_REFUSED, "the client has no IP address that a PROXY header could name") from None
+    return Preface(header, client.helo)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _additions(client: Client) -> list[Tlv]:
+    """Our id of the session, and how the client's connection is encrypted."""
+    found: list[Tlv] = [(UNIQUE_ID, client.id.encode())]
+    if (tls := client.tls) is not None:
+        name = tls.certificate.subject if tls.certificate is not None else ""
+        found.append(ssl_tlv(ProxyTls(tls.version, tls.cipher, tls.certificate is not None, name)))
+    return found
 
 
 def introduce(client: Client, smtp: SmtpClient, upstream: str) -> None:

@@ -10,12 +10,12 @@ from time import monotonic
 from typing import NamedTuple
 
 from smtpproxy.delivery.pool import NoUpstream, Pool
-from smtpproxy.delivery.smtp import SmtpClient, UpstreamLost
+from smtpproxy.delivery.smtp import SmtpClient, TurnedAway, UpstreamLost
 from smtpproxy.delivery.upstream import Upstream
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
-from smtpproxy.handoff.identity import IDENTITY_REFUSED, forward_commands, introduce, own_connection
+from smtpproxy.handoff.identity import IDENTITY_REFUSED, forward_commands, introduce, own_connection, preface
 from smtpproxy.handoff.needs import mail_command, unmet
 from smtpproxy.handoff.tap import Tap
 from smtpproxy.message.body import Body
@@ -43,12 +43,13 @@ def several(client: Client, mail: Mail) -> bool:
 class ProxyOutlet:
     """[handoff.NAME] kind = "proxy"."""
 
-    __slots__ = ("identity", "log", "name", "pool")
+    __slots__ = ("identity", "log", "name", "pool", "proxy_version")
     live = True
     whole = False
 
-    def __init__(self, name: str, pool: Pool, identity: str, log: Log) -> None:
+    def __init__(self, name: str, pool: Pool, identity: str, log: Log, proxy_version: str = "v2") -> None:
         self.name = name
+        self.proxy_version = proxy_version
         self.pool = pool
         self.identity = identity
         self.log = log
@@ -64,11 +65,11 @@ class _Link(NamedTuple):
     upstream: Upstream
     smtp: SmtpClient
     identity: tuple[object, ...] | None
-    """Whose connection it is (XCLIENT); None: anybody's."""
+    """Whose connection it is (XCLIENT, PROXY); None: anybody's."""
 
 
 class Proxy:
-    """One session's upstream connection; with XCLIENT it belongs to that client alone until the session ends."""
+    """One session's upstream connection; with XCLIENT or PROXY it belongs to that client alone until the session ends."""
 
     __slots__ = ("_begun", "_client", "_link", "_outlet", "_refused", "_settled", "_several", "_taken", "via")
 
@@ -175,6 +176,8 @@ class Proxy:
             return self._fail(LOST, str(lost))
         except NoUpstream as none:
             return self._fail(NO_UPSTREAM, str(none))
+        except TurnedAway as away:
+            return self._fail(away.reply.completed(), str(away))
         except Refusal as refusal:
             return self._fail(refusal.reply, refusal.cause)
         return self._refused
@@ -199,19 +202,20 @@ class Proxy:
 
     def _attach(self, fresh: bool) -> SmtpClient:
         """The connection for this transaction: this client's own, one at rest, or a new one."""
-        pool = self._outlet.pool
-        identity = own_connection(self._client) if self._outlet.identity == "xclient" else None
+        outlet, client = self._outlet, self._client
+        identity = own_connection(client) if outlet.identity in ("xclient", "proxy") else None
         if self._link is not None:
             if not fresh and self._link.identity == identity and self._smtp.connection.quiet():
                 return self._smtp
             self._drop()
-        upstream, smtp = pool.take(fresh=fresh or identity is not None)
+        said_first = preface(client, outlet.proxy_version) if outlet.identity == "proxy" else None
+        upstream, smtp = outlet.pool.take(fresh=fresh or identity is not None, preface=said_first)
         self._link = _Link(upstream, smtp, identity)
         self.via = str(upstream)
         if (call := CALL.get(None)) is not None:
             smtp.tap = Tap(call.trace)
-        if identity is not None:
-            introduce(self._client, smtp, self.via)
+        if identity is not None and said_first is None:
+            introduce(client, smtp, self.via)
         return smtp
 
     def _forwarded(self, reply: Reply) -> None:

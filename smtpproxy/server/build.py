@@ -42,6 +42,7 @@ from smtpproxy.session.services import Entrance, LogLine, Services, Story, Trace
 from smtpproxy.stores.base import Store
 from smtpproxy.stores.memory import MemoryStore
 from smtpproxy.stores.sqlite import SqliteStore
+from smtpproxy.wire.proxyheader import LOCAL_V1, LOCAL_V2
 
 
 def rules(config: Config, log: LogLine, doors: dict[str, Any], **more: Any) -> Rules:
@@ -158,13 +159,21 @@ def outlet(name: str, settings: Handoff, config: Config, keys: Keys, clock: Syst
     upstreams = [upstream(settings, target, config.hostname, clock, policy) for target in settings.to]
     pool = Pool(upstreams, even=settings.balance == "even", on_change=told)
     made = RelayOutlet if settings.kind == "relay" else ProxyOutlet
-    return made(name, pool, settings.identity, refused)
+    return made(name, pool, settings.identity, refused, settings.proxy_version)
 
 
 def upstream(settings: Handoff, target: Target, hostname: str, clock: SystemClock, tls: TlsPolicy) -> Upstream:
     """One server of a hand-off's."""
     hello_name = settings.helo or hostname
-    return Upstream(target, _timeouts(settings.timeouts), hello_name, clock.monotonic, settings.connections, tls)
+    timeouts, header = _timeouts(settings.timeouts), _own_header(settings)
+    return Upstream(target, timeouts, hello_name, clock.monotonic, settings.connections, tls, header)
+
+
+def _own_header(settings: Handoff) -> bytes:
+    """Of our own connections to a server that wants a PROXY header: they are nobody's."""
+    if settings.identity != "proxy":
+        return b""
+    return LOCAL_V1 if settings.proxy_version == "v1" else LOCAL_V2
 
 
 def _timeouts(settings: HandoffTimeouts) -> Timeouts:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from smtpproxy.testing.acts import DROP, HANG, Hold
+from smtpproxy.wire.proxyheader import ProxyHeader, ProxyHeaderError, parse
 
 if TYPE_CHECKING:
     from smtpproxy.testing.upstream import FakeUpstream
@@ -56,6 +57,8 @@ class Conversation:
         self.reads: list[bytes] = []
         self.xclient: dict[str, str] = {}
         self.xforward: dict[str, str] = {}
+        self.proxy: ProxyHeader | None = None
+        """What it began with, where it must."""
         self.tls = ""
         """The version of TLS once it is spoken."""
         self.closed = False
@@ -73,6 +76,8 @@ class Conversation:
     def run(self) -> None:
         """Talk until one side hangs up."""
         try:
+            if self._upstream.proxy:
+                self.proxy = self._header()
             self._act("greeting", "", f"220 {self._upstream.hostname} ESMTP")
             while True:
                 self._command(self._line())
@@ -80,6 +85,17 @@ class Conversation:
             pass
         finally:
             self.hang_up()
+
+    def _header(self) -> ProxyHeader:
+        while True:
+            self._read()
+            try:
+                header = parse(self._buffer)
+            except ProxyHeaderError:
+                raise Gone from None
+            if header is not None:
+                self._buffer = self._buffer[header.length :]
+                return header
 
     def reset(self) -> None:
         """Forget what was said so far, but not where the conversation stands."""

@@ -21,7 +21,7 @@ class FakeUpstream:
 
     `keywords` are announced to EHLO; "XCLIENT NAME ADDR ..." and "XFORWARD ..." among them are also obeyed. After an
     XCLIENT, `keywords_after_xclient` are announced (the same without XCLIENT unless told otherwise).
-    With `tls` it offers STARTTLS.
+    With `tls` it offers STARTTLS. With `proxy` every connection begins with a PROXY header, or is hung up on.
     """
 
     def __init__(
@@ -33,7 +33,9 @@ class FakeUpstream:
         hostname: str = "upstream.example",
         port: int = 0,
         tls: ssl.SSLContext | None = None,
+        proxy: bool = False,
     ) -> None:
+        self.proxy = proxy
         self.tls = tls
         self.keywords = list(keywords)
         self._after_xclient = keywords_after_xclient

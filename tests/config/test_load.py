@@ -99,10 +99,6 @@ def test_the_known_settings_of_a_rule_are_converted_and_the_others_kept(loaded: 
         ("[limits]\nauth_failures = 3", "a.toml:2: limits.auth_failures: comes with a later version"),
         ('[handoff.q]\nkind = "queue"', 'a.toml:2: handoff.q.kind: "queue" comes with a later version'),
         (
-            '[handoff.q]\nkind = "discard"\nidentity = "proxy"',
-            'a.toml:3: handoff.q.identity: "proxy" comes with a later version',
-        ),
-        (
             '[handoff.q]\nkind = "proxy"',
             'a.toml:1: handoff.q.to: a proxy needs at least one upstream; such as to = ["127.0.0.1:10025"]',
         ),

@@ -51,6 +51,15 @@ def test_postfix_logs_the_clients_address_name_and_helo(mx: Any, server: Running
     assert b"Received: from client.test (host.client.test [192.0.2.7])" in message
 
 
+def test_postfix_hears_of_a_login_that_a_server_in_front_of_us_vouches_for(
+    mx: Any, start: Callable[..., RunningServer], swaks: Any
+) -> None:
+    config = CONFIG.format(port=mx.ports["mx"]).replace("xclient_from", "xclient_login = true\nxclient_from")
+    sent = swaks(start(config).port, *FROM, "--xclient", "ADDR=192.0.2.7 NAME=host.client.test LOGIN=alice")
+    assert sent.returncode == 0, sent.stdout
+    mx.logged("sasl_username=alice")
+
+
 def test_a_client_without_a_name_is_unknown(mx: Any, server: RunningServer, swaks: Any) -> None:
     sent = swaks(server.port, *FROM, "--local-interface", "127.0.0.2")
     assert sent.returncode == 0, sent.stdout

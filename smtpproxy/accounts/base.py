@@ -13,12 +13,13 @@ because the question could not be answered.
 
 from __future__ import annotations
 
+import hmac
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 from smtpproxy.accounts import passwords
 from smtpproxy.accounts.hashing import Busy, Hashing
-from smtpproxy.wire.scram import ScramKeys
+from smtpproxy.wire.scram import ROUNDS, ScramKeys
 
 NOBODY = f"$scrypt$ln={passwords.LN},r={passwords.BLOCK},p={passwords.PARALLEL}${'A' * 22}${'A' * 43}"
 """Checked for a name that nobody has: it takes as long as for one that somebody has."""
@@ -73,6 +74,17 @@ class Accounts(ABC):
         except (passwords.NoSuchMethod, ValueError, Busy) as error:
             raise AccountsError(f"[users.{self.name}] {name}: {error}") from None
         return account if fits and known is not NOBODY else None
+
+    def keys(self, name: str) -> ScramKeys:
+        """What SCRAM needs of an account; for one without keys, and for nobody, such that no password fits, always the same.
+
+        Raises ``AccountsError``.
+        """
+        account = self.find(name)
+        if account is not None and account.scram is not None:
+            return account.scram
+        salt, stored, server = (hmac.digest(self.hashing.secret, word + name.encode(), "sha256") for word in (b"1", b"2", b"3"))
+        return ScramKeys(salt[:16], ROUNDS, stored, server)
 
     def addresses(self, name: str) -> tuple[str, ...]:
         """From where this account may send; nothing for nobody. Raises ``AccountsError``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,11 +20,12 @@ class Busy(Exception):
 
 
 class Hashing:
-    """Bounded threads of one process, made when they are needed first."""
+    """Bounded threads of one process, made when they are needed first; `secret` is the same in all processes of an instance."""
 
-    __slots__ = ("_pool", "_waiting")
+    __slots__ = ("_pool", "_waiting", "secret")
 
-    def __init__(self) -> None:
+    def __init__(self, secret: bytes = b"") -> None:
+        self.secret = secret or os.urandom(32)
         self._pool: ThreadPool | None = None
         self._waiting = 0
 

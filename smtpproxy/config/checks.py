@@ -28,7 +28,7 @@ def cross_checks(config: Config, raw: Raw, report: Report) -> None:
     if not listeners:
         report(("listener",), "there is none: nothing would be served", "write a [listener.NAME] with bind and handoff")
     for name, listener in config.listener.items():
-        _check_listener(name, listener, handoffs, report)
+        _check_listener(name, listener, handoffs, _table(raw, "users"), report)
     for name, handoff in config.handoff.items():
         _check_handoff(name, handoff, _table(handoffs, name), report)
     for name, rule in config.rule.items():
@@ -63,7 +63,7 @@ def _everybody(config: Config, key: str, networks: Networks, text: str) -> Itera
             yield Problem(file, key, f"{network} {text}", line=int(line or 0))
 
 
-def _check_listener(name: str, listener: Listener, handoffs: Raw, report: Report) -> None:
+def _check_listener(name: str, listener: Listener, handoffs: Raw, users: Raw, report: Report) -> None:
     at = ("listener", name)
     if not _NAME.fullmatch(name):
         report(at, "a name has letters, digits, dots, hyphens and underscores", "")
@@ -75,6 +75,7 @@ def _check_listener(name: str, listener: Listener, handoffs: Raw, report: Report
     for key, given in (("proxy_mode", listener.proxy_mode != "require"), ("proxy_tls", listener.proxy_tls)):
         if given and not listener.proxy_from:
             report((*at, key), "has no use without proxy_from", "")
+    _check_auth(at, listener, users, report)
     for rule in listener.rules:
         if not _RULE.fullmatch(rule):
             report((*at, "rules"), f'{rule!r}: write "*", "name" or "!name"', "")
@@ -91,6 +92,16 @@ def _check_handoff(name: str, handoff: Handoff, raw: Raw, report: Report) -> Non
         report((*at, "folder"), f"has no use for a {handoff.kind}", "")
     if not stays and not raw.get("to"):
         report((*at, "to"), f"a {handoff.kind} needs at least one upstream", 'such as to = ["127.0.0.1:10025"]')
+
+
+def _check_auth(at: Keys, listener: Listener, users: Raw, report: Report) -> None:
+    if not listener.auth:
+        return
+    if listener.auth not in users:
+        hint = did_you_mean(listener.auth, users) or f"write a [users.{listener.auth}]"
+        report((*at, "auth"), f"there is no [users.{listener.auth}]", hint)
+    if not (listener.tls.wanted or listener.auth_without_tls or listener.proxy_tls):
+        report((*at, "auth"), "nobody could log in without TLS", "give tls, or auth_without_tls = true")
 
 
 def _check_users(name: str, users: Users, report: Report) -> None:

@@ -137,7 +137,7 @@ class Converter:
         if kind == Path | None and raw == "":
             return None
         if kind in (Path, Path | None):
-            return None if raw == "" and kind is not Path else self.path(raw)
+            return self.path(raw)
         if kind is LogTo:
             return LogTo(raw if raw in ("stdout", "syslog") else self.path(raw))
         if kind is Target:

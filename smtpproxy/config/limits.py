@@ -53,6 +53,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     errors: Annotated[Count, about("Refused commands in a session; then 421.")] = 20
     unknown_commands: Annotated[Count, about("Unknown commands in a session; then 421.")] = 20
     junk_commands: Annotated[Count, about("NOOP, RSET, VRFY and HELP in a session; then 421.")] = 200
+    auth_failures: Annotated[Count, about("Failed logins in a session; then 421.")] = 3
+    auth_delay: Annotated[
+        Duration,
+        about(
+            "Before a failed login is answered; twice as long with each further one from the address or for the name in ten "
+            "minutes, up to 16 times."
+        ),
+    ] = Duration(1)
     line_length: Annotated[Size, about("Length of a command line; longer ones are refused with 500.")] = Size(4096)
     text_line_length: Annotated[Size, about("Length of a line of a message; then 554, never folded.")] = Size(64 << 10)
     header_size: Annotated[Size, about("Size of a message's header; then 554.")] = Size(256 << 10)

@@ -70,6 +70,21 @@ class Listener(Struct, frozen=True, kw_only=True):
     hostname: Annotated[str, about("The name in the greeting; empty for the instance's hostname.")] = ""
     banner: Annotated[str, about("Text behind the name in the greeting; empty for the standard one.")] = ""
     tls: Annotated[ListenerTls, about("TLS.")] = ListenerTls()
+    auth: Annotated[
+        str, about("Who may log in: the name of a [users.NAME] table. Empty: nobody, unless rules with on_auth let somebody in.")
+    ] = ""
+    auth_mechanisms: Annotated[
+        tuple[Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "EXTERNAL"], ...],
+        about(
+            "How they may, as far as the accounts and the rules can check it. SCRAM-SHA-256-PLUS is bound to the certificate "
+            "(tls-server-end-point), which few mail clients know."
+        ),
+    ] = ("SCRAM-SHA-256", "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "EXTERNAL")
+    auth_without_tls: Annotated[bool, about("Whether passwords may cross the network in the clear.")] = False
+    senders: Annotated[
+        Literal["any", "login"],
+        about("login: who has logged in sends from the addresses of the account only; then 553. any: from every address."),
+    ] = "any"
     xclient_from: Annotated[
         Networks,
         about("Networks that may send XCLIENT: servers in front of this one that say who the real client is."),
@@ -335,8 +350,6 @@ class Config(Struct, frozen=True, kw_only=True):
 
 LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
     Config: frozenset({"queue", "route", "admin", "dns"}),
-    Listener: frozenset({"auth"}),
-    Limits: frozenset({"auth_failures"}),
 }
 """Settings that are known but not there yet: the error says so instead of guessing at a slip of the pen."""
 

@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import MD5, SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from smtpproxy.net.tls import ServerContext
 
 _NAME_ASKED: Any = _ssl._SSLContext.sni_callback
 """Below gevent's SSLContext, whose own setter knows sockets only and not the SSLObject of net/connection.py."""
@@ -37,11 +41,12 @@ class Pair(NamedTuple):
 
 
 class Certified(NamedTuple):
-    """A pair that was read: the names it is for, and when it ends (seconds since the epoch)."""
+    """A pair that was read: the names it is for, when it ends (seconds since the epoch), its tls-server-end-point."""
 
     pair: Pair
     names: tuple[str, ...]
     ends: float
+    end_point: bytes = b""
 
     def complaint(self, now: float) -> str:
         """What is wrong with its time, "" when nothing is."""
@@ -91,10 +96,10 @@ def read(pair: Pair) -> Certified:
                 raise CertificateError(f"{path}: holds no private key in PEM form, or one with a passphrase") from None
     if key.public_key() != leaf.public_key():
         raise CertificateError(f"{pair.key}: is not the key of {pair.certificate}")
-    return Certified(pair, _names(leaf), leaf.not_valid_after_utc.timestamp())
+    return Certified(pair, _names(leaf), leaf.not_valid_after_utc.timestamp(), _end_point(leaf))
 
 
-def serve(context: Callable[[], ssl.SSLContext], certified: Iterable[Certified], hostname: str) -> ssl.SSLContext:
+def serve(context: Callable[[], ServerContext], certified: Iterable[Certified], hostname: str) -> ssl.SSLContext:
     """One context for all of them: a client gets the certificate for the name it asks for, else the one for `hostname`.
 
     `context` makes an empty one. Raises ``CertificateError``.
@@ -107,6 +112,7 @@ def serve(context: Callable[[], ssl.SSLContext], certified: Iterable[Certified],
             one.load_cert_chain(*item.pair)
         except (OSError, ssl.SSLError) as error:
             raise CertificateError(f"{item.pair.certificate}: {error}") from None
+        one.end_point = item.end_point
         made.append(one)
         for name in item.names:
             by_name.setdefault(name, one)
@@ -139,6 +145,17 @@ def _find(by_name: dict[str, ssl.SSLContext], name: str) -> ssl.SSLContext | Non
     """By the name itself, else by the wildcard for its place (RFC 9525 6.3)."""
     name = name.lower()
     return by_name.get(name) or by_name.get("*." + name.partition(".")[2])
+
+
+def _end_point(leaf: x509.Certificate) -> bytes:
+    """RFC 5929 4.1: a hash of the certificate, by the hash of its signature, at least SHA-256."""
+    try:
+        algorithm = leaf.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        algorithm = None
+    if algorithm is None:
+        return b""
+    return leaf.fingerprint(SHA256() if isinstance(algorithm, MD5 | SHA1) else algorithm)
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:

@@ -19,17 +19,23 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
+class ServerContext(ssl.SSLContext):
+    """With what SCRAM binds a login to (RFC 5929 4): "tls-server-end-point" of its certificate, b"" where that is not defined."""
+
+    end_point = b""
+
+
 class Untrusted(ssl.SSLError):
     """The server's certificate is not one of those that were asked for."""
 
 
-def server_context(minimum: str, clients: str, ca: Path | None, ciphers: str = "") -> ssl.SSLContext:
+def server_context(minimum: str, clients: str, ca: Path | None, ciphers: str = "") -> ServerContext:
     """A context without a certificate of its own yet. Raises OSError, ssl.SSLError for a `ca` that cannot be used.
 
     `clients`: whether a certificate is asked of them: "none", "request", "require". One that `ca` does not vouch for ends the
     handshake in both cases.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = VERSIONS[minimum]
     context.set_ciphers(ciphers or CIPHERS)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -99,6 +105,11 @@ def facts(session: ssl.SSLObject) -> Tls:
     certificate = _certificate(session.getpeercert() or {}, shown) if shown else None
     server_name = getattr(session, "server_name", None)
     return Tls(session.version() or "", cipher[0], cipher[2], server_name, bool(session.session_reused), certificate)
+
+
+def end_point(session: ssl.SSLObject) -> bytes:
+    """Of the certificate that we have shown in this session."""
+    return session.context.end_point if isinstance(session.context, ServerContext) else b""
 
 
 def _certificate(fields: Any, shown: bytes) -> Certificate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from smtpproxy.accounts.file import FileAccounts
 from smtpproxy.accounts.hashing import Hashing
 from smtpproxy.config import schema
 from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
-from smtpproxy.config.users import Users
+from smtpproxy.config.users import Users as UsersTable
 from smtpproxy.config.values import Target
 from smtpproxy.delivery.pool import Pool
 from smtpproxy.delivery.smtp import Timeouts
@@ -44,6 +44,8 @@ from smtpproxy.stores.memory import MemoryStore
 from smtpproxy.stores.sqlite import SqliteStore
 from smtpproxy.wire.proxyheader import LOCAL_V1, LOCAL_V2
 
+NOBODY: Mapping[str, Accounts] = {}
+
 
 def rules(config: Config, log: LogLine, doors: dict[str, Any], **more: Any) -> Rules:
     """The rules of ``config``, not loaded yet; ``more`` is what else Rules takes."""
@@ -54,8 +56,8 @@ def rules(config: Config, log: LogLine, doors: dict[str, Any], **more: Any) -> R
     )  # fmt: skip
 
 
-def doors(config: Config, resolver: Resolver, log: LogLine) -> dict[str, Any]:
-    """What rules reach by name."""
+def doors(config: Config, resolver: Resolver, log: LogLine, secret: bytes = b"") -> dict[str, Any]:
+    """What rules reach by name; `secret` is the same in all processes."""
     return {
         "dns": resolver,
         "log": log,
@@ -66,17 +68,17 @@ def doors(config: Config, resolver: Resolver, log: LogLine) -> dict[str, Any]:
         "store": store(config),
         "clamav": clamav(config.scanner.clamav),
         "http": HttpClient(lambda name: addresses(resolver, name), config.scripts.http_allow),
-        "users": users(config, log),
+        "users": users(config, log, secret),
     }
 
 
-def users(config: Config, log: LogLine) -> dict[str, Accounts]:
+def users(config: Config, log: LogLine, secret: bytes) -> dict[str, Accounts]:
     """Every [users.NAME]; nothing is asked before somebody logs in, or a rule wants to know."""
-    hashing = Hashing()
+    hashing = Hashing(secret)
     return {name: accounts(name, settings, hashing, log) for name, settings in config.users.items()}
 
 
-def accounts(name: str, settings: Users, hashing: Hashing, log: LogLine) -> Accounts:
+def accounts(name: str, settings: UsersTable, hashing: Hashing, log: LogLine) -> Accounts:
     return FileAccounts(name, hashing, settings.path or Path(), log)
 
 
@@ -187,7 +189,14 @@ def _timeouts(settings: HandoffTimeouts) -> Timeouts:
     )
 
 
-def entrance(config: Config, name: str, address: str, port: int, context: ssl.SSLContext | None = None) -> Entrance:
+def entrance(
+    config: Config,
+    name: str,
+    address: str,
+    port: int,
+    context: ssl.SSLContext | None = None,
+    users: Mapping[str, Accounts] = NOBODY,
+) -> Entrance:
     """How sessions see [listener.NAME] on one of its addresses."""
     listener = config.listener[name]
     hostname = listener.hostname or config.hostname
@@ -203,6 +212,10 @@ def entrance(config: Config, name: str, address: str, port: int, context: ssl.SS
         proxy_optional=listener.proxy_mode == "allow",
         proxy_tls=listener.proxy_tls,
         lmtp=listener.protocol == "lmtp",
+        accounts=users.get(listener.auth),
+        mechanisms=listener.auth_mechanisms,
+        auth_in_clear=listener.auth_without_tls,
+        own_senders=listener.senders == "login",
         normalize=listener.bare_newline == "normalize",
         tls=context,
         tls_required=listener.tls.mode == "required",

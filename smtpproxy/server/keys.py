@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 from smtpproxy.config.schema import Config, Handoff, Listener
 from smtpproxy.net import certificates
 from smtpproxy.net.certificates import CertificateError, Pair
-from smtpproxy.net.tls import Trust, server_context
+from smtpproxy.net.tls import ServerContext, Trust, server_context
 from smtpproxy.server.refused import Refused
 
 
@@ -20,6 +21,8 @@ class Keys:
     def __init__(self, config: Config) -> None:
         """Raises ``Refused``: a file that cannot be used is named."""
         self.complaints: list[str] = []
+        self.secret = os.urandom(32)
+        """All workers invent the same for what nobody has."""
         self._files = tuple(path for listener in config.listener.values() for path in listener.tls.files)
         self._stamp = certificates.stamp(self._files)
         self.contexts: dict[str, ssl.SSLContext] = {}
@@ -39,7 +42,7 @@ class Keys:
     def _context(self, name: str, listener: Listener, hostname: str) -> ssl.SSLContext:
         tls = listener.tls
 
-        def empty() -> ssl.SSLContext:
+        def empty() -> ServerContext:
             return server_context(tls.minimum, tls.clients, tls.ca, tls.ciphers)
 
         try:

@@ -76,11 +76,11 @@ class Worker:
             raise Refused(f"cannot write the log: {error}") from None
         self.clock = SystemClock()
         self.resolver: Resolver = DnsResolver()
-        self.doors = build.doors(config, self.resolver, self.log)
+        self._keys = keys or Keys(config)
+        self.doors = build.doors(config, self.resolver, self.log, self._keys.secret)
         self.rules = build.rules(config, self.log, self.doors)
         self.pool = GreenletPool()
         self.stopping = False
-        self._keys = keys or Keys(config)
         self._offer = offer
         self._link = link
         self._admission = Admission(config.limits, tally or Tally.alone())
@@ -238,7 +238,8 @@ class Worker:
         sockets = open_missing(self.config, {}) if self._sockets is None else self._sockets
         batch = BATCH if self.config.workers == 1 else 1  # who shares a socket leaves the rest of the queue to others
         for (name, endpoint), sock in sockets.items():
-            entrance = build.entrance(self.config, name, endpoint.host, endpoint.port, self._keys.contexts.get(name))
+            context, users = self._keys.contexts.get(name), self.doors["users"]
+            entrance = build.entrance(self.config, name, endpoint.host, endpoint.port, context, users)
             self._listeners.append(Listener(sock, self.pool, self._admission, entrance, self._services, batch))
 
     def _let_in(self) -> None:

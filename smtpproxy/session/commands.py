@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from smtpproxy.session import chunks, data, encryption, greeting, transaction
+from smtpproxy.session import chunks, data, encryption, greeting, login, transaction
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.reply import Reply
 
@@ -50,7 +50,7 @@ COMMANDS: Mapping[str, Row] = {
     "ETRN": Row(greeting.not_implemented, junk=True, ordered=False),
     "TURN": Row(greeting.not_implemented, junk=True, ordered=False),
     "STARTTLS": Row(encryption.starttls),
-    "AUTH": Row(greeting.not_implemented, ordered=False),
+    "AUTH": Row(login.auth),
 }
 
 UNKNOWN = Row(greeting.unknown, ordered=False)

@@ -232,6 +232,8 @@ def _log(session: Session, transaction: Transaction, via: str, size: int, reply:
     recipients = each.delivered(mail) if transaction.promised and reply.positive else mail.recipients
     if client.tls is not None:
         more["tls"] = client.tls.version
+    if client.login is not None:
+        more["login"] = client.login
     if mail.copied:
         more["copies"] = [*mail.copied_to, *map(str, mail.copies)]
     session.services.log(

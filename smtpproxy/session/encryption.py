@@ -36,6 +36,7 @@ def starttls(session: Session, command: Command) -> Reply | None:
     if shake_hands(session):
         session.offer = None
         session.client.helo = ""  # RFC 3207 4.2: what was learned before is forgotten
+        session.client.login = session.logins = None
         session.state = State.CONNECTED
         session.watch("watch_starttls", session.client)
     return None

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client
+from smtpproxy.session import login
 from smtpproxy.session.encryption import offered
 from smtpproxy.session.ending import QUIT
 from smtpproxy.session.hop import counted
-from smtpproxy.session.offer import Offer, with_starttls
+from smtpproxy.session.offer import Offer, with_security
 from smtpproxy.wire.address import is_helo_name
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.extensions import Extensions, intersect
@@ -106,11 +107,9 @@ def _make_offer(session: Session) -> Reply | None:
     if address in entrance.xclient_from or address in entrance.xforward_from:
         ours = _trusted(session, ours)
     elif not session.chains.on_capabilities:
-        session.offer = services.offers.get(announced, entrance.hostname, offered(session))
+        session.offer = services.offers.get(announced, entrance.hostname, offered(session), login.offer(session))
         return None
-    if offered(session):
-        ours = with_starttls(ours)
-    extensions = intersect(ours, announced)
+    extensions = intersect(with_security(ours, offered(session), login.offer(session)), announced)
     if session.chains.on_capabilities:
         editable = Capabilities(extensions)
         if (refused := session.decide(session.chains.on_capabilities, session.client, editable)) is not None:
@@ -179,6 +178,7 @@ def xclient(session: Session, command: Command) -> Reply | None:
     session.offer = None
     session.refusal = None
     client.relay = False  # granted to whom it was before
+    session.logins = None
     _take(client, said)
     client.trusted = client.address in session.services.relaying.networks
     return welcome(session) if counted(session, client.address) else None

@@ -30,22 +30,22 @@ class Offers:
     def __init__(self, ours: Extensions) -> None:
         self.ours = ours
         """What this server can do by itself."""
-        self._made: dict[tuple[str, bool], tuple[Extensions | None, Offer]] = {}
+        self._made: dict[tuple[str, bool, str], tuple[Extensions | None, Offer]] = {}
 
-    def get(self, announced: Extensions | None, hostname: str, starttls: bool) -> Offer:
+    def get(self, announced: Extensions | None, hostname: str, starttls: bool, auth: str) -> Offer:
         """The offer in front of an upstream that announced ``announced`` (None: never learned)."""
-        known = self._made.get((hostname, starttls))
+        known = self._made.get((hostname, starttls, auth))
         if known is not None and known[0] is announced:
             return known[1]
-        ours = with_starttls(self.ours) if starttls else self.ours
-        offer = Offer(intersect(ours, announced), hostname)
-        self._made[hostname, starttls] = (announced, offer)
+        offer = Offer(intersect(with_security(self.ours, starttls, auth), announced), hostname)
+        self._made[hostname, starttls, auth] = (announced, offer)
         return offer
 
 
-def with_starttls(extensions: Extensions) -> Extensions:
-    """RFC 3207: the keyword has no parameters, and is not offered once TLS is active."""
-    return Extensions({**extensions, "STARTTLS": ""})
+def with_security(extensions: Extensions, starttls: bool, auth: str) -> Extensions:
+    """STARTTLS where it can begin now (RFC 3207), and AUTH with its mechanisms (RFC 4954 3) where there are some."""
+    more = {"STARTTLS": ""} if starttls else {}
+    return Extensions({**extensions, **more, **({"AUTH": auth} if auth else {})}) if starttls or auth else extensions
 
 
 def own_extensions(message_size: int) -> Extensions:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from smtpproxy.accounts.base import Accounts
 from smtpproxy.config.limits import Limits
 from smtpproxy.config.schema import Relaying
 from smtpproxy.dns.resolver import Resolver
@@ -69,6 +70,14 @@ class Entrance:
     """What a PROXY header says of the client's encryption is believed."""
     lmtp: bool = False
     """LMTP is spoken here."""
+    accounts: Accounts | None = None
+    """Who may log in; None where only rules can say so."""
+    mechanisms: tuple[str, ...] = ()
+    """Of SASL, as far as they can be checked."""
+    auth_in_clear: bool = False
+    """Passwords may come without TLS."""
+    own_senders: bool = False
+    """Who has logged in sends from the account's addresses only."""
     normalize: bool = False
     """Bare CR and LF are mended instead of refused."""
     tls: ssl.SSLContext | None = None

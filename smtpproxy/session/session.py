@@ -15,7 +15,7 @@ from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
 from smtpproxy.scripting.table import Table
 from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
-from smtpproxy.session import blame, encryption, ending, hop
+from smtpproxy.session import blame, encryption, ending, hop, login
 from smtpproxy.session.commands import COMMANDS, UNKNOWN, Row
 from smtpproxy.session.greeting import STOPPING, welcome
 from smtpproxy.session.offer import Offer
@@ -47,8 +47,8 @@ class Session:
 
     __slots__ = (
         "call", "chains", "chunks", "client", "closing", "commands", "connection", "end", "ended", "entrance", "errors",
-        "handoffs", "junk", "mails", "offer", "origin", "over", "refusal", "services", "state", "table", "ticket", "trace",
-        "transaction", "unknown",
+        "handoffs", "junk", "logins", "mails", "offer", "origin", "over", "refusal", "services", "state", "table", "ticket",
+        "trace", "transaction", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +78,7 @@ class Session:
         self.origin: tuple[object, str] | None = None
         """The beginning of its Received fields, and what that was made of."""
         self.commands = 0
+        self.logins: login.Logins | None = None
         self.mails = 0
         self.errors = 0
         self.unknown = 0
@@ -161,13 +162,16 @@ class Session:
 
     def _perform(self, line: bytes) -> None:
         self.commands += 1
+        command: Command | None = None
         try:
             command = parse(line)
             now = monotonic()
-            self.trace.append((COMMAND, now, now, line, None))
+            told = line if self.logins is None and command.verb != "AUTH" else login.told(self, command)
+            self.trace.append((COMMAND, now, now, told, None))
             reply = self.execute(command)
         except Refused as refused:
-            reply = self.refused(refused.reply, refused.cause)
+            hidden = command is None and login.unreadable(self, line)
+            reply = self.refused(refused.reply, "unreadable command" if hidden else refused.cause)
         except (ConnectionLost, Expired, LineFlood, Stopping):
             raise
         except Exception:
@@ -208,12 +212,8 @@ class Session:
             return self.refusal
         if row.junk and (idle := self.idle()) is not None:
             return idle
-        if self.chains.observed:
-            self.watch("watch_command", self.client, verb, command.argument)
-        if self.chains.on_command:
-            verdict = self.decide(self.chains.on_command, self.client, verb, command.argument)
-            if verdict is not None:
-                return verdict
+        if (self.chains.observed or self.chains.on_command) and (refused := login.show(self, command)) is not None:
+            return refused
         if self.entrance.tls_required and (in_the_clear := encryption.missing(self, verb)) is not None:
             return in_the_clear
         if row.ordered and (out_of_order := refuse(verb, self.state)) is not None:

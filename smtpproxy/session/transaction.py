@@ -11,6 +11,7 @@ from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.scripting.runner import decide
+from smtpproxy.session.login import misused
 from smtpproxy.session.verdicts import against
 from smtpproxy.wire.command import Command, check_parameters, parse_mail, parse_rcpt
 from smtpproxy.wire.order import State
@@ -198,6 +199,8 @@ def mail(session: Session, command: Command) -> Reply:
         size = int(params.get("SIZE") or 0)
         if 0 < offer.size < size:
             return session.refused(TOO_BIG, f"SIZE={size}")
+    if session.logins is not None and (refused := misused(session, str(envelope.address))) is not None:
+        return refused
     session.mails += 1
     mail = Mail(
         f"{session.client.id}.{session.mails}",

@@ -70,3 +70,8 @@ def refuse(verb: str, state: State) -> Reply | None:
     """The 503 that answers `verb` (upper case) in `state`, or None when the order allows it."""
     row = _TABLE.get(verb)
     return None if row is None else row[state]
+
+
+def is_verb(word: str) -> bool:
+    """Whether this is the name of a command (in upper case)."""
+    return word in _TABLE

@@ -36,7 +36,7 @@ class ScramError(Exception):
     """The other side broke the protocol; str() says how."""
 
 
-class ScramRefused(Exception):
+class NotProved(Exception):
     """The other side has not proved what it should have."""
 
 
@@ -94,7 +94,7 @@ def serve(
     """The server's side. `keys` by the name; made up for one that nobody has: it fails as a wrong password does.
 
     `binding`: the channel's data where SCRAM-SHA-256-PLUS was chosen, else None; `offered_plus` is whether it was on offer.
-    Raises ``ScramError``, ``ScramRefused``.
+    Raises ``ScramError``, ``NotProved``.
     """
     header, authzid, bare = _header((yield b""), binding is not None, offered_plus)
     first = _CLIENT_FIRST.fullmatch(bare)
@@ -107,11 +107,11 @@ def serve(
     if final is None:
         raise ScramError("the final message is none of SCRAM")
     if _octets(final[2]) != header.encode() + (binding or b"") or final[3] != both:
-        raise ScramRefused("another channel, or another exchange")
+        raise NotProved("another channel, or another exchange")
     message = f"{bare},{challenge},{final[1]}".encode()
     client_key = _xor(_octets(final[4]), _hmac(its.stored, message))
     if not hmac.compare_digest(hashlib.sha256(client_key).digest(), its.stored):
-        raise ScramRefused("wrong proof")
+        raise NotProved("wrong proof")
     if (yield b"v=" + base64.b64encode(_hmac(its.server, message))):
         raise ScramError("an empty response is due")  # RFC 4954 4: the outcome has no place for data
     return Proved(name, authzid)
@@ -123,10 +123,10 @@ def ask(
     nonce: str,
     binding: bytes | None = None,
     salt: Callable[[str, bytes, int], bytes] = salted,
-) -> Generator[bytes, bytes, None]:
+) -> Generator[bytes | None, bytes, None]:
     """The client's side; with `binding` that of SCRAM-SHA-256-PLUS. `salt` may do its work elsewhere.
 
-    Raises ``ScramError``, ``ScramRefused`` when the server does not know the password itself; ValueError for one that
+    Raises ``ScramError``, ``NotProved`` when the server does not know the password itself; ValueError for one that
     cannot be one.
     """
     header = "n,," if binding is None else f"p={END_POINT},,"
@@ -142,7 +142,7 @@ def ask(
     proof = _xor(key, _hmac(hashlib.sha256(key).digest(), message))
     verdict = yield f"{unproved},p={_text(proof)}".encode()
     if not hmac.compare_digest(verdict, b"v=" + base64.b64encode(_hmac(_hmac(keyed, b"Server Key"), message))):
-        raise ScramRefused("the server does not know the password")
+        raise NotProved("the server does not know the password")
     yield b""
 
 
@@ -157,7 +157,7 @@ def _header(octets: bytes, plus: bool, offered_plus: bool) -> tuple[str, str, st
     if plus and kind != END_POINT:
         raise ScramError(f"channel binding {kind} is not supported")
     if flag == "y" and offered_plus:
-        raise ScramRefused("somebody between us has hidden SCRAM-SHA-256-PLUS")
+        raise NotProved("somebody between us has hidden SCRAM-SHA-256-PLUS")
     return header, _name(authzid) if authzid else "", bare
 
 

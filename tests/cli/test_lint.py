@@ -148,6 +148,8 @@ def test_what_waits_as_it_should(instance: Path, capsys: pytest.CaptureFixture[s
     [
         ("on_delivered(delivery)", 'no [handoff.NAME] has kind = "queue"'),
         ("watch_bounced(delivery)", 'no [handoff.NAME] has kind = "queue"'),
+        ("on_auth(client, login)", "no [listener.NAME] has tls or auth_without_tls"),
+        ("on_starttls(client)", "no [listener.NAME] has tls"),
     ],
 )
 def test_hooks_whose_moment_never_comes(instance: Path, capsys: pytest.CaptureFixture[str], hook: str, why: str) -> None:

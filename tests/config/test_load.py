@@ -96,7 +96,18 @@ def test_the_known_settings_of_a_rule_are_converted_and_the_others_kept(loaded: 
         ),
         ('queue = 1', "a.toml:1: queue: comes with a later version"),
         ("[queue]\nlifetime = '5d'", "a.toml:1: queue: comes with a later version"),
-        ("[limits]\nauth_failures = 3", "a.toml:2: limits.auth_failures: comes with a later version"),
+        (
+            '[users.staff]\nkind = "file"\npath = "u"\n'
+            '[listener.s]\nbind = "127.0.0.1:587"\nhandoff = "q"\nauth = "staff"\n[handoff.q]\nkind = "discard"',
+            "a.toml:7: listener.s.auth: nobody could log in without TLS; give tls, or auth_without_tls = true",
+        ),
+        (
+            '[users.staff]\nkind = "file"\npath = "u"\n'
+            '[listener.s]\nbind = "127.0.0.1:587"\nhandoff = "q"\nauth = "staf"\nauth_without_tls = true\n'
+            '[handoff.q]\nkind = "discard"',
+            'a.toml:7: listener.s.auth: there is no [users.staf]; did you mean "staff"?',
+        ),
+        ('[users.staff]\nkind = "file"', 'a.toml:1: users.staff.path: is missing; such as path = "users"'),
         ('[handoff.q]\nkind = "queue"', 'a.toml:2: handoff.q.kind: "queue" comes with a later version'),
         (
             '[handoff.q]\nkind = "proxy"',

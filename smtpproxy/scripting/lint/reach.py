@@ -32,10 +32,10 @@ def _why(table: Table, rule: Rule, hook: str, config: Config) -> str:
     if stage == "lifecycle":
         return ""
     moment = hook.partition("_")[2]
-    if moment in ("auth", "starttls"):
-        setting = {"auth": "auth", "starttls": "tls"}[moment]
-        if not _any(config.listener, lambda it: getattr(it, setting, None)):
-            return f"no [listener.NAME] has {setting}"
+    if moment == "starttls" and not _any(config.listener, lambda it: it.tls.wanted):
+        return "no [listener.NAME] has tls"
+    if moment == "auth" and not _any(config.listener, lambda it: it.tls.wanted or it.auth_without_tls or it.proxy_tls):
+        return "no [listener.NAME] has tls or auth_without_tls"
     asked = [chains for chains in table.chains.values() if _entry(chains, rule, hook) is not None]
     if not asked:
         return "no listener runs this rule: see `rules` in [listener.NAME] and `listeners` in [rule.NAME]"

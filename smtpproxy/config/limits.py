@@ -48,6 +48,17 @@ class Limits(Struct, frozen=True, kw_only=True):
     data_rate: Annotated[
         Size, about("Octets a second in which a message must come, once [limits.timeouts] data_grace is over; then 421.")
     ] = Size(1 << 10)
+    memory: Annotated[
+        Size, about("Held by each worker for messages, their edits and rules in Lua; what comes then is told 452.")
+    ] = Size(512 << 20)
+    free_disk: Annotated[
+        Size,
+        about("Left free in the file system of the data folder, and half as much again as a message announces; else 452."),
+    ] = Size(1 << 20)
+    lag: Annotated[
+        Duration,
+        about("A worker that is so late with its work tells new clients 421 until it has been on time for two seconds."),
+    ] = Duration(1)
     message_memory: Annotated[Size, about("Held in memory of a message; more goes to a file.")] = Size(1 << 20)
     recipients: Annotated[Count, about("Recipients of a message; then 452.")] = 1000
     errors: Annotated[Count, about("Refused commands in a session; then 421.")] = 20

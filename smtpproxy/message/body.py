@@ -14,6 +14,7 @@ from itertools import accumulate, chain
 from operator import itemgetter
 from typing import NamedTuple
 
+from smtpproxy.message.budget import Budget, Share
 from smtpproxy.wire.dots import stuff_chunks, unstuff_chunks
 
 CHUNK = 1 << 16
@@ -55,11 +56,20 @@ class Body:
 class StoredBody(Body):
     """A message kept in memory or in a file; made by ``BodyWriter`` and ``bytes_body``."""
 
-    __slots__ = ("_chunks", "_file", "_marks", "_size", "_stuffed", "_tail")
+    __slots__ = ("_chunks", "_file", "_marks", "_share", "_size", "_stuffed", "_tail")
 
     def __init__(
-        self, chunks: list[bytes], file: SpillFile | None, *, dotted: bool, stuffed: bool, size: int, tail: bytes
+        self,
+        chunks: list[bytes],
+        file: SpillFile | None,
+        *,
+        dotted: bool,
+        stuffed: bool,
+        size: int,
+        tail: bytes,
+        share: Share | None = None,
     ) -> None:
+        self._share = share
         self.dotted = dotted
         self._chunks = chunks
         self._file = file
@@ -141,11 +151,15 @@ class _Mark(NamedTuple):
 
 
 class BodyWriter:
-    """Takes a message chunk by chunk: in memory first, in a file once it is larger than ``memory`` octets."""
+    """Takes a message chunk by chunk: in memory first, in a file once it is larger than ``memory`` octets.
 
-    __slots__ = ("_chunks", "_file", "_folder", "_memory", "_pending", "_tail", "size")
+    With a ``budget`` it goes to a file, too, when that is used up.
+    """
 
-    def __init__(self, memory: int = 1 << 20, folder: str | None = None) -> None:
+    __slots__ = ("_chunks", "_file", "_folder", "_memory", "_pending", "_share", "_tail", "size")
+
+    def __init__(self, memory: int = 1 << 20, folder: str | None = None, budget: Budget | None = None) -> None:
+        self._share = None if budget is None else Share(budget)
         self.size = 0
         """Octets written so far, in the form they came in."""
         self._memory = memory
@@ -177,7 +191,7 @@ class BodyWriter:
         file, self._file = self._file, None
         if not dotted or not stuffed:
             size = self.size
-        return StoredBody(self._chunks, file, dotted=dotted, stuffed=stuffed, size=size, tail=self._tail)
+        return StoredBody(self._chunks, file, dotted=dotted, stuffed=stuffed, size=size, tail=self._tail, share=self._share)
 
     def close(self) -> None:
         """Forget what was written (the message is not wanted after all); harmless after ``finish``."""
@@ -192,10 +206,10 @@ class BodyWriter:
         self._pending.clear()
         if self._file is None:
             self._chunks += chunks
-            if self.size <= self._memory:
+            if self.size <= self._memory and (self._share is None or self._share.grow(sum(map(len, chunks)))):
                 return
             self._file = SpillFile(self._folder)
-            chunks, self._chunks = self._chunks, []
+            chunks, self._chunks, self._share = self._chunks, [], None
         for piece in chunks:
             self._file.write(piece)
 

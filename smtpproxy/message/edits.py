@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from smtpproxy.message.body import Body, bytes_body
+from smtpproxy.message.budget import Budget, Share
 from smtpproxy.message.header import Field, HeaderBlock, format_field, verbatim_field
 from smtpproxy.message.rendering import Base, Rendering, Splice, Untouched, with_crlf
 
@@ -25,6 +26,10 @@ _PLACE = itemgetter(0, 1)
 
 class LedgerClosed(Exception):
     """An edit came after the message began to go out."""
+
+
+class NoRoom(Exception):
+    """There is no memory for this edit; nothing has changed."""
 
 
 class Signer(Protocol):
@@ -50,6 +55,13 @@ class Op:
     body: Body | None = None
     signer: Signer | None = None
 
+    @property
+    def octets(self) -> int:
+        """What it holds in memory beside the message."""
+        field = self.field if self.kind != "remove" else None
+        splice = len(self.splice.data) if self.splice is not None else 0
+        return splice + (len(field.raw) if field is not None else 0) + (self.body.size if self.body is not None else 0)
+
     def __str__(self) -> str:
         if self.field is not None:
             text = f"{self.kind} {self.field.name}: {self.field.value}"
@@ -74,9 +86,14 @@ class _Seals:
 class Ledger:
     """The edits of one message, or of one branch of it."""
 
-    __slots__ = ("_base", "_fields", "_header", "_ops", "_seals", "_signers", "_splices", "closed", "original")
+    __slots__ = (
+        "_base", "_budget", "_fields", "_header", "_ops", "_seals", "_shares", "_signers", "_splices", "closed", "original",
+    )  # fmt: skip
 
-    def __init__(self, original: Body, header: HeaderBlock) -> None:
+    def __init__(self, original: Body, header: HeaderBlock, budget: Budget | None = None) -> None:
+        self._budget = budget
+        self._shares: tuple[Share, ...] = ()
+        """What the edits hold of the budget; a branch has those of before in common."""
         self.original = original
         self.closed = False
         self._header = header
@@ -171,7 +188,8 @@ class Ledger:
 
     def branch(self) -> Ledger:
         """A copy with a life of its own: what either does from now on does not reach the other."""
-        other = Ledger(self.original, self._header)
+        other = Ledger(self.original, self._header, self._budget)
+        other._shares = self._shares
         other.closed = self.closed
         other._fields = self._fields
         other._base = self._base
@@ -207,6 +225,13 @@ class Ledger:
     def _rendering(self, fields: tuple[Field, ...], top: bytes) -> Rendering:
         return Rendering(fields, self._header, self._base, self._splices, top)
 
+    def _hold(self, octets: int, budget: Budget) -> None:
+        share = Share(budget)
+        if not share.grow(octets):
+            raise NoRoom(f"no memory is left for an edit of {octets} octets ([limits] memory)")
+        if octets:
+            self._shares += (share,)
+
     def _place(self, field: Field) -> int:
         try:
             return self.fields.index(field)
@@ -216,5 +241,7 @@ class Ledger:
     def _record(self, op: Op) -> None:
         if self.closed:
             raise LedgerClosed(f"too late: the message is going out ({op})")
+        if self._budget is not None:
+            self._hold(op.octets, self._budget)
         self._ops.append(op)
         self._seals = _Seals()

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import _socket
 import contextvars
+import errno
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gevent
 from gevent import get_hub
+from gevent.monkey import get_original
 from greenlet import getcurrent
+
+from smtpproxy.wire.reply import Reply
 
 BATCH = 64
 _EMFILE_PAUSE = 0.1
 _IDLE_GREENLETS = 512
 
+BUSY = Reply(421, "4.3.2", "Too busy now, try again later")
+_close = get_original("os", "close")  # gevent's waits for a turn of the hub, and the descriptor is wanted now
+Short = Callable[[int | None], None]
 Handler = Callable[[_socket.socket, tuple[str, int]], None]
 
 
@@ -67,9 +76,14 @@ class GreenletPool:
 class Acceptor:
     """Accepts on one bound and listening socket and hands each connection to ``handler`` in a pooled greenlet."""
 
-    __slots__ = ("_batch", "_handler", "_pool", "_resume", "_socket", "_watcher", "family")
+    __slots__ = ("_batch", "_handler", "_pool", "_resume", "_short", "_socket", "_spare", "_watcher", "family")
 
-    def __init__(self, sock: _socket.socket, handler: Handler, pool: GreenletPool, batch: int = BATCH) -> None:
+    def __init__(
+        self, sock: _socket.socket, handler: Handler, pool: GreenletPool, batch: int = BATCH, short: Short | None = None
+    ) -> None:
+        """``short`` is told how many were turned away because no descriptors were left, and None when there are some again."""
+        self._short = short
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         sock.setblocking(False)
         self._socket = sock
         self._handler = handler
@@ -94,6 +108,8 @@ class Acceptor:
             self.stop()
             self._watcher.close()
             self._socket.close()
+            if self._spare >= 0:
+                _close(self._spare)
 
     def _ready(self) -> None:
         for _ in range(self._batch):
@@ -103,9 +119,13 @@ class Acceptor:
                 return
             except ConnectionAbortedError:
                 continue
-            except OSError:
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._turn_away()
                 self._pause()
                 return
+            if self._resume is not None:
+                self._recovered()
             # family, type and protocol are given: otherwise the constructor asks the kernel for each
             sock = _socket.socket(self.family, _socket.SOCK_STREAM, 0, descriptor)
             sock.setblocking(False)
@@ -113,8 +133,39 @@ class Acceptor:
                 sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             self._pool.spawn(self._handler, sock, address)
 
+    def _turn_away(self) -> None:
+        """No file descriptors left: one was kept, so that who waits is told to come back and need not find out."""
+        refused = 0
+        while refused < BATCH and self._spare >= 0:
+            _close(self._spare)
+            self._spare = -1
+            try:
+                descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]
+                sock = _socket.socket(self.family, _socket.SOCK_STREAM, 0, descriptor)
+                with suppress(OSError):
+                    sock.send(bytes(BUSY), _socket.MSG_DONTWAIT)
+                sock.close()
+            except OSError:
+                break
+            finally:
+                self._keep_spare()
+            refused += 1
+        if self._short is not None:
+            self._short(refused)
+
+    def _keep_spare(self) -> None:
+        with suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _recovered(self) -> None:
+        self._resume = None
+        if self._spare < 0:
+            self._keep_spare()
+        if self._short is not None:
+            self._short(None)
+
     def _pause(self) -> None:
-        """No file descriptors left: look again in a moment instead of spinning on a ready listener."""
+        """Look again in a moment instead of spinning on a ready listener."""
         self._watcher.stop()
         self._resume = get_hub().loop.timer(_EMFILE_PAUSE)
         self._resume.start(self.start)

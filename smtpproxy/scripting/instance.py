@@ -23,7 +23,7 @@ class Instance:
     """One version of one file, with globals of its own. `uses` counts the tables that have it."""
 
     __slots__ = (
-        "declared", "ending", "given", "hooks", "imports", "module", "settings", "source", "timers", "uses", "version",
+        "declared", "ending", "given", "heap", "hooks", "imports", "module", "settings", "source", "timers", "uses", "version",
     )  # fmt: skip
 
     def __init__(self, source: Source, given: Mapping[str, Any], imports: Mapping[str, Instance]) -> None:
@@ -37,6 +37,8 @@ class Instance:
         self.declared: dict[str, Any] = {}
         self.module: ModuleType | None = None
         self.ending: Callable[[], None] | None = None
+        self.heap: Callable[[], int] | None = None
+        """Octets that it holds, where that can be told."""
         self.uses = 0
 
     @property

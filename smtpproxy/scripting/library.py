@@ -92,6 +92,10 @@ class Library:
         weakref.finalize(held, self._retired.append, used).atexit = False
         return held
 
+    def heaps(self) -> int:
+        """Octets that the loaded versions hold, as far as that can be told: the heaps of rules in Lua."""
+        return sum(instance.heap() for instance in self.loaded.values() if instance.heap is not None)
+
     def retire(self) -> None:
         """Unload what no table uses any more."""
         while self._retired:

@@ -85,6 +85,10 @@ class LuaRule:
         timers = [LuaHook(self._lanes, index, self.file, hook, line, words) for index, hook, line in hooks if hook == "every"]
         self.timers = tuple((*sandbox.timer(index), function) for index, function in enumerate(timers, 1))
 
+    def used(self) -> int:
+        """Octets of its heap."""
+        return self._lanes.used()
+
     def close(self) -> None:
         """No new calls: hooks raise LuaError. Calls that wait in a door end as they would have."""
         self._lanes.close()

@@ -85,6 +85,10 @@ class Lanes:
         self._runtime.execute(_STRIP)
         return result
 
+    def used(self) -> int:
+        """Octets of the heap."""
+        return int(self._runtime.get_memory_used(total=True))
+
     @contextmanager
     def unlimited(self) -> Iterator[None]:
         """For allocations of our own."""

@@ -99,6 +99,7 @@ def run_lua(instance: Instance, notes: object) -> None:
         source.data, source.name, source.path, dict(instance.given), operations(), objects={"notes": notes}, surface=surface
     )
     instance.ending = rule.close
+    instance.heap = rule.used
     instance.hooks = dict(rule.hooks)
     instance.declared = dict(rule.metadata)
     instance.settings = SettingsView.of(rule.metadata["settings"])

@@ -38,6 +38,7 @@ from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.server.keys import Keys
 from smtpproxy.server.outlets import Outlets
 from smtpproxy.session.offer import Offers, own_extensions
+from smtpproxy.session.room import Room
 from smtpproxy.session.services import Entrance, LogLine, Services, Story, Traces
 from smtpproxy.stores.base import Store
 from smtpproxy.stores.memory import MemoryStore
@@ -110,6 +111,7 @@ def services(
     ids: Ids,
     log: LogLine,
     doors: dict[str, Any],
+    room: Room,
     stopping: Callable[[], bool],
     story: Story | None = None,
     traces: Traces | None = None,
@@ -127,6 +129,7 @@ def services(
         clock=clock,
         new_id=ids,
         log=log,
+        room=room,
         spool=str(config.data),
         story=story,
         traces=traces,

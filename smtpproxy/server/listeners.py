@@ -10,8 +10,9 @@ from socket import AF_INET6, inet_pton
 from smtpproxy.config.limits import Limits
 from smtpproxy.dns.resolver import reverse_name
 from smtpproxy.facts.client import Client
-from smtpproxy.net.accept import Acceptor, GreenletPool
+from smtpproxy.net.accept import BUSY, Acceptor, GreenletPool
 from smtpproxy.net.connection import Connection
+from smtpproxy.server.episode import Episode
 from smtpproxy.server.sockets import address
 from smtpproxy.server.tally import Tally
 from smtpproxy.session.services import Entrance, Services
@@ -27,7 +28,7 @@ STRESS = 0.9
 class Admission:
     """How many connections there are, in all and from each address."""
 
-    __slots__ = ("_all", "_each", "_many", "_network", "_tally", "stress")
+    __slots__ = ("_all", "_each", "_many", "_network", "_tally", "overload", "stress")
 
     def __init__(self, limits: Limits, tally: Tally) -> None:
         self._all = limits.connections
@@ -36,6 +37,8 @@ class Admission:
         network = limits.connections_per_network
         self._network = max(network, self._each) if network and self._each else 0
         self._tally = tally
+        self.overload: Episode | None = None
+        """While this process is late with its work: nobody is let in."""
         self.stress = False
         """Most of the room was taken when the last one came in."""
 
@@ -107,7 +110,7 @@ def network(address: str) -> str:
 class Listener:
     """One bound socket of a [listener.NAME], and the sessions of those who came in by it."""
 
-    __slots__ = ("_acceptor", "_admission", "_entrance", "_pool", "_services", "address", "sessions")
+    __slots__ = ("_acceptor", "_admission", "_entrance", "_pool", "_services", "_shortage", "address", "sessions")
 
     def __init__(
         self,
@@ -123,7 +126,8 @@ class Listener:
         self._pool = pool
         self._entrance = entrance
         self._services = services
-        self._acceptor = Acceptor(sock, self._serve, pool, batch)
+        self._acceptor = Acceptor(sock, self._serve, pool, batch, self._short)
+        self._shortage = Episode(services.log, "no_descriptors")
         self.sessions: set[Session] = set()
 
     @property
@@ -142,6 +146,11 @@ class Listener:
         address = peer[0].removeprefix(MAPPED) if peer[0].startswith(MAPPED) else peer[0]
         limits = services.limits
         connection = Connection(sock, limits.timeouts.command, limits.line_length)
+        if self._admission.overload is not None:
+            self._admission.overload.refused += 1
+            connection.write(bytes(BUSY))
+            connection.finish()
+            return
         hop = (entrance.proxy_from and address in entrance.proxy_from) or (
             entrance.xclient_from and address in entrance.xclient_from
         )
@@ -159,6 +168,14 @@ class Listener:
         session.call.abandoned = lambda: self._abandoned(session, ticket)
         self.sessions.add(session)
         self._run(session, session.run, ticket)
+
+    def _short(self, refused: int | None) -> None:
+        """There were no descriptors for so many clients; None: now there are again."""
+        if refused is None:
+            self._shortage.end()
+        else:
+            self._shortage.begin(listener=self.name)
+            self._shortage.refused += refused
 
     def _run(self, session: Session, part: Callable[[], None], ticket: Ticket) -> None:
         client = session.client

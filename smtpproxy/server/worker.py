@@ -31,11 +31,13 @@ from smtpproxy.server.learned import Learned
 from smtpproxy.server.link import Link
 from smtpproxy.server.listeners import Admission, Listener
 from smtpproxy.server.logs import Log
+from smtpproxy.server.pressure import Pressure
 from smtpproxy.server.refused import Refused
 from smtpproxy.server.running import Board, sweep
 from smtpproxy.server.sockets import Sockets, open_missing
 from smtpproxy.server.tally import Tally
 from smtpproxy.server.traces import TraceKeeper
+from smtpproxy.session.room import Room
 from smtpproxy.session.services import Services, Story
 from smtpproxy.session.session import Session
 
@@ -94,6 +96,8 @@ class Worker:
         self._outlets = build.outlets(config, self._keys, self.clock, self.log, outlets or {})
         self._learned.recall(self._outlets)
         self._board = Board(config.data, self.rules, self._sessions)
+        self._room = Room(config.limits)
+        self._pressure = Pressure(config.limits, config.data, self._admission, self._room, self.rules.library.heaps, self.log)
         self._services = self._open_doors(story)
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -105,7 +109,7 @@ class Worker:
 
     def wait(self) -> int:
         """Serve what ``start`` began, until told to stop; the exit status."""
-        helpers = [gevent.spawn(task) for task in (self._tell_running, self._sweep)]
+        helpers = [gevent.spawn(task) for task in (self._tell_running, self._sweep, self._pressure.run)]
         first = gevent.wait((self._retire, self._stop), count=1)[0]
         if first is self._retire:
             self._finish_sessions()
@@ -123,6 +127,7 @@ class Worker:
         except (OSError, FolderRefused, RuleError) as error:
             raise Refused(str(error)) from None
         raise_file_limit()
+        self._pressure.look()
         self._recover()
         self._listen()
         self._learn()
@@ -225,6 +230,7 @@ class Worker:
             ids=Ids(),
             log=self.log,
             doors=self.doors,
+            room=self._room,
             stopping=lambda: self.stopping,
             story=story,
             traces=self._traces,

@@ -14,6 +14,7 @@ from smtpproxy.net.connection import Connection
 from smtpproxy.session import each
 from smtpproxy.session.data import receive
 from smtpproxy.session.intake import BARE, DRAIN_LIMIT, TOO_BIG, Intake, Interrupted
+from smtpproxy.session.room import NO_ROOM
 from smtpproxy.session.verdicts import ask
 from smtpproxy.wire.command import Chunk, Command, parse_bdat
 from smtpproxy.wire.dots import ChunkScanner, bare_newline
@@ -116,6 +117,8 @@ def bdat(session: Session, command: Command) -> Reply | None:
     chain = session.chains.on_data
     if chain and (refused := ask(session, chain, transaction.mail)) is not None:
         return refuse(session, command, refused)
+    if lacking := session.services.room.lacks(transaction.mail.size_declared or 0):
+        return refuse(session, command, session.refused(NO_ROOM, lacking))
     session.watch("watch_data", transaction.mail)
     session.state = State.CHUNKS
     intake = session.chunks = Chunks(session, chunk, transaction.mail.binary)

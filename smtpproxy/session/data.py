@@ -17,6 +17,7 @@ from smtpproxy.session import each
 from smtpproxy.session.blame import of_handoff
 from smtpproxy.session.finish import hand_on, hand_on_copies, renderings
 from smtpproxy.session.intake import Arriving, Dotted, Intake, Interrupted
+from smtpproxy.session.room import NO_ROOM
 from smtpproxy.session.verdicts import ask, of_recipients
 from smtpproxy.wire.command import Command
 from smtpproxy.wire.reply import Refusal, Reply
@@ -29,7 +30,6 @@ GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 NO_ARGUMENT = Reply(501, "5.5.4", "Syntax: DATA")
 NEEDS_BDAT = Reply(503, "5.5.1", "BODY=BINARYMIME needs BDAT")
 NOBODY_LEFT = Reply(554, "5.5.1", "No valid recipients")
-NO_ROOM = Reply(452, "4.3.1", "Not enough room for the message now")
 
 
 def data(session: Session, command: Command) -> Reply | None:
@@ -42,6 +42,8 @@ def data(session: Session, command: Command) -> Reply | None:
     each.expect(transaction)
     if session.chains.on_data and (refused := ask(session, session.chains.on_data, transaction.mail)) is not None:
         return refused
+    if lacking := session.services.room.lacks(transaction.mail.size_declared or 0):
+        return session.refused(NO_ROOM, lacking)
     session.watch("watch_data", transaction.mail)
     session.answer(GO_AHEAD)
     intake = Dotted(session.connection, session.services.limits, session.entrance.normalize, session.end)
@@ -74,7 +76,7 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     chains = session.chains
     ledger: Ledger | None = None
     if chains.on_header or chains.on_message or chains.on_route or chains.observed:
-        ledger = Ledger(body, intake.header())
+        ledger = Ledger(body, intake.header(), session.services.room.budget)
     refused = _ask_rules(session, transaction, ledger, body) if ledger is not None else None
     if refused is not None:
         return refused
@@ -172,7 +174,7 @@ def _trace_edits(session: Session, ledger: Ledger, mail: Mail) -> None:
 
 def _store(session: Session, body: Arriving) -> None:
     try:
-        body.store(session.services.limits.message_memory, session.services.spool)
+        body.store(session.services.limits.message_memory, session.services.spool, session.services.room.budget)
     except (ConnectionLost, Expired):
         raise
     except OSError as error:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from smtpproxy.config.limits import Limits
 from smtpproxy.message.body import Body, BodyWriter, StoredBody, finished
+from smtpproxy.message.budget import Budget
 from smtpproxy.message.header import HeaderBlock, end_of_header
 from smtpproxy.message.trace import count_received
 from smtpproxy.net.connection import NEVER, Connection, ConnectionLost
@@ -183,12 +184,12 @@ class Arriving(Body):
     def size(self) -> int:
         return self._stored.size if self._stored is not None else -1
 
-    def store(self, memory: int, folder: str | None) -> None:
+    def store(self, memory: int, folder: str | None, budget: Budget) -> None:
         """Read to the end, into memory or a file; raises ``Refusal``, OSError when the disk is full. Once is enough."""
         if self._stored is not None:
             return
         intake = self._intake
-        writer = BodyWriter(memory, folder)
+        writer = BodyWriter(memory, folder, budget)
         try:
             writer.write(intake.head)
             for chunk in intake.rest():

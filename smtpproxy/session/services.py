@@ -17,6 +17,7 @@ from smtpproxy.handoff.base import Outlet
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.scripting.trace import Trace
 from smtpproxy.session.offer import Offers
+from smtpproxy.session.room import Room
 
 
 class Clock(Protocol):
@@ -102,6 +103,7 @@ class Services:
     clock: Clock
     new_id: Callable[[], str]
     log: LogLine
+    room: Room
     spool: str | None = None
     """Folder for messages too large for memory; None: the system's."""
     story: Story | None = None

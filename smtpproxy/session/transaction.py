@@ -12,6 +12,7 @@ from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.scripting.runner import decide
 from smtpproxy.session.login import misused
+from smtpproxy.session.room import NO_ROOM
 from smtpproxy.session.verdicts import against
 from smtpproxy.wire.command import Command, check_parameters, parse_mail, parse_rcpt
 from smtpproxy.wire.order import State
@@ -194,6 +195,7 @@ def mail(session: Session, command: Command) -> Reply:
     assert offer is not None
     envelope = parse_mail(command.octets, offer.utf8)
     params = envelope.params
+    size = 0
     if params:
         check_parameters(params, offer.mail_parameters)
         size = int(params.get("SIZE") or 0)
@@ -201,6 +203,8 @@ def mail(session: Session, command: Command) -> Reply:
             return session.refused(TOO_BIG, f"SIZE={size}")
     if session.logins is not None and (refused := misused(session, str(envelope.address))) is not None:
         return refused
+    if lacking := session.services.room.lacks(size):
+        return session.refused(NO_ROOM, lacking)
     session.mails += 1
     mail = Mail(
         f"{session.client.id}.{session.mails}",

@@ -26,6 +26,7 @@ from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.session.offer import Offers, own_extensions
+from smtpproxy.session.room import Room
 from smtpproxy.session.services import Entrance, Services, Story
 from smtpproxy.session.session import Session
 from smtpproxy.stores.memory import MemoryStore
@@ -89,6 +90,7 @@ class Front:
             clock=StandingClock(),
             new_id=map(str, itertools.count(1)).__next__,
             log=self._log,
+            room=Room(limits),
             spool=str(folder) if folder else None,
             stopping=lambda: self.stopping,
             story=story,

@@ -22,6 +22,7 @@ from smtpproxy.scripting.kept import Hide, Kept, Snapshot
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.scripting.trace import Trace
 from smtpproxy.session.offer import Offers, own_extensions
+from smtpproxy.session.room import Room
 from smtpproxy.session.services import Entrance, Services
 from smtpproxy.session.session import Session
 from smtpproxy.testing.client import FakeClient, Reply
@@ -169,6 +170,7 @@ class Rehearsal:
             clock=_Clock(self.now),
             new_id=lambda: played.client.id,
             log=self.doors["log"],
+            room=Room(self.limits),
             traces=played,
             doors=self.doors,
         )

@@ -137,25 +137,60 @@ listening.listen(16)
 acceptor = Acceptor(listening, lambda sock, peer: served.append(sock.close()), GreenletPool())
 client = socket.socket()
 gevent.sleep(0)
-hogs = []
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # not even the descriptor that was kept can be had again
+acceptor.start()
+client.connect(listening.getsockname())
+until(lambda: len(listening.tries) > 4)
+assert not served
+assert listening.tries[4] - listening.tries[0] > 0.25, "it spins"
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+until(lambda: served)
+print("served")
+"""
+
+TURNED_AWAY = """
+from gevent import monkey; monkey.patch_all()
+import _socket, os, resource, gevent
+from gevent import socket
+from smtpproxy.net.accept import Acceptor, GreenletPool
+from smtpproxy.testing.waiting import until
+
+served, told = [], []
+listening = _socket.socket()
+listening.bind(("127.0.0.1", 0))
+listening.listen(16)
+acceptor = Acceptor(listening, lambda sock, peer: served.append(sock.close()), GreenletPool(), short=told.append)
+clients = [socket.socket() for _ in range(4)]
+gevent.sleep(0)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
 try:
     while True:
-        hogs.append(os.open("/dev/null", os.O_RDONLY))
+        os.open("/dev/null", os.O_RDONLY)
 except OSError:
     pass
 acceptor.start()
-client.connect(listening.getsockname())
-until(lambda: len(listening.tries) > 3)
+for client in clients[:3]:
+    client.connect(listening.getsockname())
+    reply = client.recv(100)
+    assert reply.startswith(b"421 4.3.2 "), reply
+    assert client.recv(100) == b""
 assert not served
-assert listening.tries[3] - listening.tries[0] > 0.25, "it spins"
-for hog in hogs:
-    os.close(hog)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+clients[3].connect(listening.getsockname())
 until(lambda: served)
+assert sum(told[:-1]) == 3, told
+assert told[-1] is None, told
 print("served")
 """
 
 
 def test_out_of_file_descriptors_it_waits_and_comes_back() -> None:
     done = subprocess.run([sys.executable, "-c", OUT_OF_DESCRIPTORS], check=False, capture_output=True, text=True, timeout=20)
+    assert done.stdout == "served\n", done.stderr
+
+
+def test_out_of_file_descriptors_clients_are_told_to_come_back() -> None:
+    done = subprocess.run([sys.executable, "-c", TURNED_AWAY], check=False, capture_output=True, text=True, timeout=20)
     assert done.stdout == "served\n", done.stderr

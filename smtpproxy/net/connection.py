@@ -263,9 +263,11 @@ class Connection:
         self._socket.close()
 
     def finish(self) -> None:
-        """Send what is waiting if the peer takes it, then close."""
+        """Send what is waiting if the peer takes it, with TLS also that this is all (RFC 8446 6.1), then close."""
         with suppress(OSError):
             self.flush()
+            if self._tls is not None:
+                self.send_raw(self._tls.farewell())
         self.close()
 
     def __del__(self) -> None:
@@ -331,6 +333,12 @@ class _Tls:
             self.session.write(data)
         except ssl.SSLError as error:
             raise ConnectionLost(str(error)) from None
+        return self._outgoing.read()
+
+    def farewell(self) -> bytes:
+        """The alert close_notify: what came before is whole."""
+        with suppress(ssl.SSLError):
+            self.session.unwrap()
         return self._outgoing.read()
 
     def _send(self, connection: Connection) -> None:

@@ -264,7 +264,7 @@ def test_a_certificate_that_cannot_be_used_is_named(
 
 def test_an_expired_certificate_is_complained_about(start: Start, authority: trustme.CA, tmp_path: Path) -> None:
     server = start(toml(f'cert = "{issue(authority, tmp_path / "mx.pem", "mx.example.com", expired=True)}"'))
-    assert "mx.pem: expired on 2020-01-01" in server.log
+    assert until(lambda: "mx.pem: expired on 2020-01-01" in server.log)
 
 
 # -- upstreams -----------------------------------------------------------------------------------------------------------

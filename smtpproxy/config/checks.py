@@ -12,7 +12,7 @@ from smtpproxy.config.lines import Keys
 from smtpproxy.config.problem import Problem, did_you_mean
 from smtpproxy.config.schema import QUARANTINE, Config, Handoff, Listener
 from smtpproxy.config.users import Users
-from smtpproxy.config.values import Endpoint, Networks
+from smtpproxy.config.values import LOCAL, Endpoint, Networks
 
 Report = Callable[[Keys, str, str], None]
 Raw = dict[str, Any]
@@ -59,7 +59,7 @@ def warnings(config: Config) -> Iterator[Problem]:
 def _everybody(config: Config, key: str, networks: Networks, text: str) -> Iterator[Problem]:
     file, _, line = config.origins.get(key, "").rpartition(":")
     for network in networks:
-        if ipaddress.ip_network(network).prefixlen == 0:
+        if network != LOCAL and ipaddress.ip_network(network).prefixlen == 0:
             yield Problem(file, key, f"{network} {text}", line=int(line or 0))
 
 
@@ -121,6 +121,8 @@ def _check_binds(config: Config, report: Report) -> None:
 
 
 def _collide(one: Endpoint, other: Endpoint) -> bool:
+    if one.path:
+        return one == other
     if one.port != other.port or one.port == 0:
         return False
     return one.host == other.host or any(

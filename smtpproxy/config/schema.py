@@ -56,8 +56,14 @@ class Listener(Struct, frozen=True, kw_only=True):
 
     bind: Annotated[
         tuple[Endpoint, ...],
-        about('Addresses to listen on: "host:port" or "[IPv6]:port", one or a list of them.'),
+        about('Addresses to listen on: "host:port", "[IPv6]:port" or "unix:/path", one or a list of them.'),
     ]
+    socket_mode: Annotated[
+        str, Meta(pattern="^0?[0-7]{3}$", description="Who may connect to a Unix socket that is listened on, as for chmod.")
+    ] = "0660"
+    socket_owner: Annotated[
+        str, about('Whose a Unix socket is that is listened on: "user:group", "user" or ":group"; empty for ours.')
+    ] = ""
     handoff: Annotated[str, about("Where mail goes unless a rule says otherwise: the name of a [handoff.NAME] table.")]
     protocol: Annotated[
         Literal["smtp", "lmtp"],

@@ -18,6 +18,8 @@ _HOST = re.compile(r"(?=.{1,255}\Z)\w(?:[\w-]{0,61}\w)?(?:\.\w(?:[\w-]{0,61}\w)?
 _ENDPOINT = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]*]*)):(\d+)")
 _UPSTREAMS: Final = "host:port, smtp://host:port, lmtp://host:port, lmtp+unix:/path"
 _SCANNER_SOCKET: Final = "clamav+unix:"
+_UNIX: Final = "unix:"
+_LONGEST_PATH: Final = 107  # sun_path of unix(7), without its NUL
 _DEFAULT_PORT: Final = {"smtp": 25, "lmtp": 24}
 
 
@@ -128,20 +130,25 @@ class Hostname(str):
 
 
 class Endpoint(NamedTuple):
-    """An address to listen on. `host` is without brackets; port 0 lets the system choose."""
+    """An address to listen on. `host` is without brackets; port 0 lets the system choose. Or the `path` of a Unix socket."""
 
     host: str
     port: int
+    path: str = ""
 
     @classmethod
     def parse(cls, raw: object) -> Endpoint:
         text = _text(raw, 'an address such as "127.0.0.1:25"')
+        if text.startswith(_UNIX):
+            return cls("", 0, _socket_path(text))
         match = _ENDPOINT.fullmatch(text)
         if not match or not (match[1] or match[2]):
-            raise BadValue(f'{text!r} is neither "host:port" nor "[IPv6]:port"', _endpoint_hint(text))
+            raise BadValue(f'{text!r} is neither "host:port" nor "[IPv6]:port" nor "unix:/path"', _endpoint_hint(text))
         return cls(_host(match[1], match[2], text), _port(match[3], text))
 
     def __str__(self) -> str:
+        if self.path:
+            return _UNIX + self.path
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -212,22 +219,32 @@ class ScannerTarget(NamedTuple):
         return f"{_SCANNER_SOCKET}{self.path}" if self.path else str(Endpoint(self.host, self.port))
 
 
-class Networks:
-    """A set of IP networks; `"192.0.2.1" in networks`. An IPv4 address mapped into IPv6 counts as IPv4."""
+LOCAL: Final = "unix"
 
-    __slots__ = ("_masks", "networks")
+
+class Networks:
+    """A set of IP networks; `"192.0.2.1" in networks`. An IPv4 address mapped into IPv6 counts as IPv4.
+
+    The word "unix" stands for whoever comes by a Unix socket, and has no address: "" is in networks then.
+    """
+
+    __slots__ = ("_masks", "local", "networks")
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
-        self.networks = tuple(ipaddress.ip_network(text) for text in networks)
+        words = tuple(networks)
+        self.local = LOCAL in words
+        self.networks = tuple(ipaddress.ip_network(text) for text in words if text != LOCAL)
         self._masks = tuple((n.version, int(n.network_address), int(n.netmask)) for n in self.networks)
 
     @classmethod
     def parse(cls, raw: object) -> Networks:
         if not isinstance(raw, list | tuple):
             raise BadValue('expected a list of networks such as ["192.0.2.0/24"]')
-        return cls(str(_network(text)) for text in raw)
+        return cls(text if text == LOCAL else str(_network(text)) for text in raw)
 
     def __contains__(self, address: object) -> bool:
+        if not address:
+            return self.local
         if not self._masks or not isinstance(address, str):
             return False
         try:
@@ -240,16 +257,18 @@ class Networks:
         return any(version == v and number & mask == network for v, network, mask in self._masks)
 
     def __iter__(self) -> Iterator[str]:
-        return map(str, self.networks)
+        yield from map(str, self.networks)
+        if self.local:
+            yield LOCAL
 
     def __bool__(self) -> bool:
-        return bool(self._masks)
+        return bool(self._masks) or self.local
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Networks) and self.networks == other.networks
+        return isinstance(other, Networks) and (self.networks, self.local) == (other.networks, other.local)
 
     def __hash__(self) -> int:
-        return hash(self.networks)
+        return hash((self.networks, self.local))
 
     def __repr__(self) -> str:
         return f"Networks({list(self)!r})"
@@ -306,7 +325,18 @@ def _host(bracketed: str | None, plain: str | None, text: str) -> str:
     return plain
 
 
+def _socket_path(text: str) -> str:
+    path = text.removeprefix(_UNIX)
+    if not path.startswith("/"):
+        raise BadValue(f"{text!r}: a socket has a whole path", f'"{_UNIX}/run/smtpproxy.sock"')
+    if len(path.encode()) > _LONGEST_PATH:
+        raise BadValue(f"{text!r}: the path of a socket has at most {_LONGEST_PATH} octets")
+    return path
+
+
 def _endpoint_hint(text: str) -> str:
+    if text.startswith("/"):
+        return f'"{_UNIX}{text}"'
     port = text.removeprefix(":").removeprefix("*:")
     if port.isdigit():
         return f'"0.0.0.0:{port}" and "[::]:{port}"'

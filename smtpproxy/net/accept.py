@@ -28,7 +28,8 @@ _IDLE_GREENLETS = 512
 BUSY = Reply(421, "4.3.2", "Too busy now, try again later")
 _close = get_original("os", "close")  # gevent's waits for a turn of the hub, and the descriptor is wanted now
 Short = Callable[[int | None], None]
-Handler = Callable[[_socket.socket, tuple[str, int]], None]
+Handler = Callable[[_socket.socket, Any], None]
+"""Told the address of the peer as accept(2) gives it."""
 
 
 class GreenletPool:

@@ -141,9 +141,11 @@ class Listener:
         """Let nobody in any more; may be called twice."""
         self._acceptor.close()
 
-    def _serve(self, sock: _socket.socket, peer: tuple[str, int]) -> None:
+    def _serve(self, sock: _socket.socket, peer: tuple[str, int] | str) -> None:
         entrance, services = self._entrance, self._services
-        address = peer[0].removeprefix(MAPPED) if peer[0].startswith(MAPPED) else peer[0]
+        address, port = ("", 0) if isinstance(peer, str | bytes) else peer[:2]
+        if address.startswith(MAPPED):
+            address = address.removeprefix(MAPPED)
         limits = services.limits
         connection = Connection(sock, limits.timeouts.command, limits.line_length)
         if self._admission.overload is not None:
@@ -160,7 +162,7 @@ class Listener:
             connection.write(bytes(TOO_MANY))
             connection.finish()
             return
-        client = Client(services.new_id(), address, peer[1], entrance.facts, _lookup(services), connection.ahead)
+        client = Client(services.new_id(), address, port, entrance.facts, _lookup(services), connection.ahead)
         client.trusted = address in services.relaying.networks
         if self._admission.stress and limits.timeouts.stress:
             connection.timeout = min(connection.timeout or limits.timeouts.stress, limits.timeouts.stress)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import _socket
+import errno
+import grp
 import os
+import pwd
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 
-from smtpproxy.config.schema import Config
+from smtpproxy.config.schema import Config, Listener
 from smtpproxy.config.values import Endpoint
 from smtpproxy.server.refused import Refused
 
@@ -21,6 +25,39 @@ Sockets = dict[Key, _socket.socket]
 BACKLOG: Final = 1024
 FIRST_PASSED: Final = 3
 HANDED_OVER: Final = "SMTPPROXY_SOCKETS"
+
+
+def bind_path(path: str, mode: int, owner: str) -> _socket.socket:
+    """A listening socket in the file system; one that nobody listens on any more gives way. Raises OSError, LookupError."""
+    user, _, group = owner.partition(":")
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    before = os.umask(0o177)  # nobody else's before it is as it should be
+    try:
+        _give_way(path)
+        sock.bind(path)
+        os.chown(path, pwd.getpwnam(user).pw_uid if user else -1, grp.getgrnam(group).gr_gid if group else -1)
+        os.chmod(path, mode)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _give_way(path: str) -> None:
+    """Remove a socket that a process has left behind; raises OSError when somebody listens there, or it is something else."""
+    if not os.path.lexists(path):
+        return
+    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        error = probe.connect_ex(path)
+    finally:
+        probe.close()
+    if error != errno.ECONNREFUSED or not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(path)
 
 
 def bind(endpoint: Endpoint) -> _socket.socket:
@@ -41,6 +78,8 @@ def bind(endpoint: Endpoint) -> _socket.socket:
 
 def address(sock: _socket.socket) -> Endpoint:
     """Where it listens, the port as the system chose it."""
+    if sock.family == _socket.AF_UNIX:
+        return Endpoint("", 0, sock.getsockname())
     return Endpoint(*sock.getsockname()[:2])
 
 
@@ -55,11 +94,19 @@ def open_missing(config: Config, held: Mapping[Key, _socket.socket]) -> Sockets:
         if (name, endpoint) in held:
             continue
         try:
-            opened[name, endpoint] = bind(endpoint)
-        except OSError as error:
+            opened[name, endpoint] = bind(endpoint) if not endpoint.path else _bind_path(config.listener[name], endpoint)
+        except (OSError, LookupError) as error:
             close_all(opened.values())
-            raise Refused(f"cannot listen on {endpoint} ({name}): {error.strerror or error}") from None
+            raise Refused(f"cannot listen on {endpoint} ({name}): {_reason(error)}") from None
     return opened
+
+
+def _reason(error: OSError | LookupError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error.args[0])
+
+
+def _bind_path(listener: Listener, endpoint: Endpoint) -> _socket.socket:
+    return bind_path(endpoint.path, int(listener.socket_mode, 8), listener.socket_owner)
 
 
 def close_all(sockets: Iterable[_socket.socket]) -> None:
@@ -92,10 +139,10 @@ def handed_over(environment: Mapping[str, str]) -> Sockets:
     if text is None:
         return {}
     found: Sockets = {}
-    for name, host, port, descriptor in msgspec.json.decode(text, type=list[tuple[str, str, int, int]]):
+    for name, host, port, path, descriptor in msgspec.json.decode(text, type=list[tuple[str, str, int, str, int]]):
         sock = _socket.socket(fileno=descriptor)
         os.set_inheritable(descriptor, False)
-        found[name, Endpoint(host, port)] = sock
+        found[name, Endpoint(host, port, path)] = sock
     return found
 
 
@@ -103,4 +150,4 @@ def hand_over(sockets: Mapping[Key, _socket.socket]) -> str:
     """The value of HANDED_OVER for a process that inherits these; makes them inheritable."""
     for sock in sockets.values():
         os.set_inheritable(sock.fileno(), True)
-    return msgspec.json.encode([(name, at.host, at.port, sock.fileno()) for (name, at), sock in sockets.items()]).decode()
+    return msgspec.json.encode([(name, *at, sock.fileno()) for (name, at), sock in sockets.items()]).decode()

@@ -245,7 +245,7 @@ class Worker:
         batch = BATCH if self.config.workers == 1 else 1  # who shares a socket leaves the rest of the queue to others
         for (name, endpoint), sock in sockets.items():
             context, users = self._keys.contexts.get(name), self.doors["users"]
-            entrance = build.entrance(self.config, name, endpoint.host, endpoint.port, context, users)
+            entrance = build.entrance(self.config, name, _place(endpoint), endpoint.port, context, users)
             self._listeners.append(Listener(sock, self.pool, self._admission, entrance, self._services, batch))
 
     def _let_in(self) -> None:
@@ -294,6 +294,11 @@ class Worker:
             self._learned.keep(self._outlets)
         except OSError as error:  # the disk is full: mail goes on
             self.log("not_kept", level="error", error=str(error))
+
+
+def _place(endpoint: Endpoint) -> str:
+    """The address that rules see."""
+    return str(endpoint) if endpoint.path else endpoint.host
 
 
 def spare_the_collector() -> None:

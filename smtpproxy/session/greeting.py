@@ -180,7 +180,7 @@ def xclient(session: Session, command: Command) -> Reply | None:
     client.relay = False  # granted to whom it was before
     session.logins = None
     _take(client, said)
-    client.trusted = client.address in session.services.relaying.networks
+    client.trusted = bool(client.address) and client.address in session.services.relaying.networks
     return welcome(session) if counted(session, client.address) else None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.waiting import until
 
-LISTENING = re.compile(r"listening on (\S+):(\d+) \(([^)]+)\)")
+LISTENING = re.compile(r"listening on (\S+?)(?::(\d+))? \(([^)]+)\)")
 
 
 class RunningServer:
@@ -29,7 +29,12 @@ class RunningServer:
     @property
     def ports(self) -> dict[str, int]:
         """Where each listener listens, by its name."""
-        return {name: int(port) for _, port, name in LISTENING.findall(self.log)}
+        return {name: int(port) for _, port, name in LISTENING.findall(self.log) if port}
+
+    @property
+    def listeners(self) -> set[str]:
+        """The names of those that listen."""
+        return {name for *_, name in LISTENING.findall(self.log)}
 
     @property
     def port(self) -> int:
@@ -123,7 +128,7 @@ def start_server(folder: Path, toml: str, rules: Mapping[str, str] | None = None
     server = RunningServer(folder, process, printed)
     wanted = len(re.findall(r"^\[listener\.", toml, re.MULTILINE))
     try:
-        until(lambda: process.poll() is not None or len(server.ports) >= wanted, 15.0, "listening")
+        until(lambda: process.poll() is not None or len(server.listeners) >= wanted, 15.0, "listening")
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}:\n{server.log}")
     except AssertionError:

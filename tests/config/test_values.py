@@ -63,7 +63,7 @@ def test_durations_and_sizes_print_as_they_are_written(number: int) -> None:
 )
 def test_an_address_to_listen_on(text: str, host: str, port: int) -> None:
     endpoint = Endpoint.parse(text)
-    assert endpoint == (host, port)
+    assert endpoint == (host, port, "")
     assert str(endpoint) == text
 
 

@@ -14,7 +14,7 @@ from smtpproxy.cli.instance import HERE
 from smtpproxy.cli.try_it import looked_at
 from smtpproxy.config.schema import Config, Handoff
 from smtpproxy.config.values import BadValue, Target
-from smtpproxy.delivery.smtp import SmtpClient, UpstreamLost
+from smtpproxy.delivery.smtp import LAST_CHUNK, SmtpClient, UpstreamLost
 from smtpproxy.handoff.shelf import Item, items
 from smtpproxy.message.body import StoredBody, bytes_body
 from smtpproxy.scripting.kept import stamp
@@ -165,15 +165,23 @@ def _send(client: SmtpClient, item: Item) -> tuple[Reply, list[str]]:
         reply = client.command(command.encode("utf-8", "surrogateescape"))
         if not reply.positive:
             return reply, recipients
+    binary = (item.slip.params.get("BODY") or "").upper() == "BINARYMIME"
+    refused = client.chunks(body.content()) if binary else _by_data(client, body)
+    if refused is not None:
+        return refused, recipients
+    return _end(client, LAST_CHUNK if binary else b".", recipients)
+
+
+def _by_data(client: SmtpClient, body: StoredBody) -> Reply | None:
     reply = client.data()
     if reply.code != 354:
-        return reply, recipients
-    return _message(client, body, recipients)
-
-
-def _message(client: SmtpClient, body: StoredBody, recipients: list[str]) -> tuple[Reply, list[str]]:
+        return reply
     client.body(body.wire())
-    client.send(b".")
+    return None
+
+
+def _end(client: SmtpClient, end: bytes, recipients: list[str]) -> tuple[Reply, list[str]]:
+    client.send(end)
     replies = [client.final_reply() for _ in (recipients if client.lmtp else recipients[:1])]
     worst = max(replies, key=lambda reply: reply.code)
     if not client.lmtp:
@@ -185,9 +193,12 @@ def _mail(client: SmtpClient, item: Item) -> str:
     params = {name: value for name, value in item.slip.params.items() if name in PASSED_ON}
     if "SMTPUTF8" in params and "SMTPUTF8" not in client.extensions:
         raise NotReleased("the next server does not take internationalised mail")
-    if (params.get("BODY") or "").upper() == "8BITMIME" and "8BITMIME" not in client.extensions:
+    body = (params.get("BODY") or "").upper()
+    if body == "8BITMIME" and "8BITMIME" not in client.extensions:
         raise NotReleased("the next server does not take 8-bit mail")
-    if "8BITMIME" not in client.extensions:
+    if body == "BINARYMIME" and not {"BINARYMIME", "CHUNKING"} <= client.extensions.keys():
+        raise NotReleased("the next server does not take binary mail")
+    if body == "7BIT" and "8BITMIME" not in client.extensions:
         params.pop("BODY", None)
     return f"MAIL FROM:{_path(item.slip.sender)}" + "".join(f" {n}={v}" if v else f" {n}" for n, v in params.items())
 

@@ -60,7 +60,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         about("A worker that is so late with its work tells new clients 421 until it has been on time for two seconds."),
     ] = Duration(1)
     message_memory: Annotated[Size, about("Held in memory of a message; more goes to a file.")] = Size(1 << 20)
-    recipients: Annotated[Count, about("Recipients of a message; then 452.")] = 1000
+    recipients: Annotated[Count, about("Recipients of a message, announced in EHLO (RFC 9422); then 452.")] = 1000
+    messages: Annotated[Count, about("Messages in a session, announced in EHLO (RFC 9422); then 421.")] = 0
     errors: Annotated[Count, about("Refused commands in a session; then 421.")] = 20
     unknown_commands: Annotated[Count, about("Unknown commands in a session; then 421.")] = 20
     junk_commands: Annotated[Count, about("NOOP, RSET, VRFY and HELP in a session; then 421.")] = 200

@@ -124,6 +124,13 @@ class Listener(Struct, frozen=True, kw_only=True):
             "It then counts as TLS, also where TLS is required."
         ),
     ] = False
+    submission: Annotated[
+        bool,
+        about(
+            "Mail programs send here, not servers (RFC 6409): who is neither logged in nor trusted is told to log in (530), "
+            "a message without Date or Message-ID gets them, and domains must be whole (554)."
+        ),
+    ] = False
     bare_newline: Annotated[
         Literal["reject", "normalize"],
         about(

@@ -19,6 +19,7 @@ from smtpproxy.wire.reply import Reply, ReplyError, ReplyParser
 
 QUIT_WAIT = 2.0
 REPLY_LINE = 2048
+LAST_CHUNK = b"BDAT 0 LAST"
 
 
 class Timeouts(NamedTuple):
@@ -54,7 +55,7 @@ class TurnedAway(Exception):
 class SmtpClient:
     """One connection to a server; ``extensions`` are what it announced last."""
 
-    __slots__ = ("_parser", "connection", "extensions", "lmtp", "tap", "timeouts", "uses")
+    __slots__ = ("_parser", "connection", "extensions", "lmtp", "tap", "timeouts", "uses", "verified")
 
     def __init__(self, connection: Connection, timeouts: Timeouts, lmtp: bool = False) -> None:
         connection.lines.limit = REPLY_LINE
@@ -62,6 +63,8 @@ class SmtpClient:
         self.timeouts = timeouts
         self.lmtp = lmtp
         self.extensions = Extensions()
+        self.verified = False
+        """It speaks TLS and has proved its name: else REQUIRETLS is none of its extensions (RFC 8689 4.2.1)."""
         self.uses = 0
         """How often this connection was at rest; if ever, it may have died there."""
         self.tap: Callable[[bytes | Reply], None] | None = None
@@ -114,6 +117,8 @@ class SmtpClient:
             self.extensions = Extensions()
             return self.command(b"HELO " + encoded)
         self.extensions = Extensions.parse(reply.lines[1:]) if reply.positive else Extensions()
+        if "REQUIRETLS" in self.extensions and not self.verified:
+            self.extensions = Extensions({key: text for key, text in self.extensions.items() if key != "REQUIRETLS"})
         return reply
 
     def start_tls(self, context: ssl.SSLContext, hostname: str | None) -> Reply:
@@ -162,11 +167,8 @@ class SmtpClient:
             except OSError as error:
                 raise UpstreamLost("message", str(error)) from None
 
-    def chunks(self, chunks: Iterable[bytes]) -> Reply:
-        """Stream a message in content form by BDAT (RFC 3030); the reply to its end, or the first refusal on the way.
-
-        Raises as ``body`` does.
-        """
+    def chunks(self, chunks: Iterable[bytes]) -> Reply | None:
+        """Stream a message in content form by BDAT, without its end (RFC 3030); the refusal of a chunk. Raises as ``body``."""
         connection = self.connection
         for chunk in chunks:
             if not chunk:
@@ -180,16 +182,16 @@ class SmtpClient:
                 raise UpstreamLost("message", str(error)) from None
             if not (reply := self.reply("BDAT", self.timeouts.block)).positive:
                 return reply
-        if not connection.quiet():
-            raise UpstreamLost("message", "it spoke or closed before the end of the message")
-        self.send(b"BDAT 0 LAST")
-        return self.final_reply()
+        return None
 
-    def end_of_data(self) -> Reply:
-        """The dot and its reply (of the first recipient, for LMTP). What was said before the dot answers no message."""
+    def end_of_data(self, end: bytes = b".") -> Reply:
+        """The dot and its reply (of the first recipient, for LMTP). What was said before the dot answers no message.
+
+        `end`: `LAST_CHUNK` behind chunks.
+        """
         if not self.connection.quiet():
             raise UpstreamLost("message", "it spoke or closed before the end of the message")
-        self.send(b".")
+        self.send(end)
         return self.final_reply()
 
     def final_reply(self) -> Reply:

@@ -137,6 +137,7 @@ class Upstream:
                 raise UpstreamLost("TLS", f"STARTTLS refused: {reply}")
             if client.connection.tls is not None:
                 trust.check(client.connection.tls)
+            client.verified = policy.level == "verify"
             reply = client.hello(self._hello_name if preface is None else preface.hello)
             if not reply.positive:
                 raise UpstreamLost("TLS", f"EHLO refused: {reply}")
@@ -167,7 +168,7 @@ class Upstream:
     def keep(self, client: SmtpClient) -> None:
         """Keep ``client``, at rest between transactions, for the next message."""
         client.uses += 1
-        if client.uses >= REUSES:
+        if client.uses >= (client.extensions.limit("MAILMAX") or REUSES):
             client.leave()
         else:
             self.failed = False  # it has just served; a refused opening meant that it was busy

@@ -6,6 +6,7 @@ from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.handoff.base import OK
+from smtpproxy.handoff.needs import unmet
 from smtpproxy.message.body import Body
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Reply
@@ -34,7 +35,7 @@ class Discard:
         return self
 
     def begin(self, mail: Mail) -> Reply:
-        return OK
+        return unmet(mail, CARRIES_ALL) or OK
 
     def recipient(self, mail: Mail, rcpt: Recipient) -> Reply:
         return OK

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.recipient import Recipient
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Reply
 
@@ -10,6 +13,7 @@ NO_UTF8 = Reply(550, "5.6.7", "The next server takes no internationalized mail")
 NO_8BIT = Reply(554, "5.6.3", "The next server takes no 8-bit mail")
 NO_BINARY = Reply(554, "5.6.3", "The next server takes no binary mail")
 TOO_BIG = Reply(552, "5.3.4", "The message is larger than the next server takes")
+NO_REQUIRETLS = Reply(550, "5.7.30", "REQUIRETLS support required")
 
 
 def unmet(mail: Mail, offered: Extensions) -> Reply | None:
@@ -20,6 +24,8 @@ def unmet(mail: Mail, offered: Extensions) -> Reply | None:
         return NO_8BIT
     if mail.binary and not ("BINARYMIME" in offered and "CHUNKING" in offered):
         return NO_BINARY
+    if "REQUIRETLS" in mail.params and "REQUIRETLS" not in offered:
+        return NO_REQUIRETLS  # RFC 8689 4.2.1
     if mail.size_declared and offered.size and mail.size_declared > offered.size:
         return TOO_BIG
     return None
@@ -34,4 +40,27 @@ def mail_command(mail: Mail, offered: Extensions) -> bytes:
         line += b" BODY=" + body.encode("ascii")
     if mail.smtputf8:
         line += b" SMTPUTF8"
-    return line
+    if "REQUIRETLS" in mail.params:
+        line += b" REQUIRETLS"
+    return line + _kept(mail.params, ("RET", "ENVID")) if "DSN" in offered else line
+
+
+def unkept(rcpt: Recipient, offered: Extensions) -> Reply | None:
+    """The refusal of a recipient for whom notices are asked that the server would not send, or would send (RFC 3461 5.2.2).
+
+    What asks for nothing but the usual, a notice of failure, can do without DSN; so can ORCPT, RET and ENVID.
+    """
+    notify = (rcpt.params.get("NOTIFY") or "").upper()
+    if "DSN" in offered or not (notify == "NEVER" or "SUCCESS" in notify):
+        return None
+    return Reply(555, "5.5.4", f"The next server does not know NOTIFY={notify}")
+
+
+def rcpt_command(rcpt: Recipient, offered: Extensions) -> bytes:
+    """RCPT for a server that offers ``offered``; NOTIFY and ORCPT as they came."""
+    line = b"RCPT TO:<" + rcpt.path.encode("utf-8", "surrogateescape") + b">"
+    return line + _kept(rcpt.params, ("NOTIFY", "ORCPT")) if rcpt.params and "DSN" in offered else line
+
+
+def _kept(params: Mapping[str, str | None], names: tuple[str, str]) -> bytes:
+    return b"".join(f" {name}={params[name]}".encode() for name in names if params.get(name))

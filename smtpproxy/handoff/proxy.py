@@ -10,13 +10,13 @@ from time import monotonic
 from typing import NamedTuple
 
 from smtpproxy.delivery.pool import NoUpstream, Pool
-from smtpproxy.delivery.smtp import SmtpClient, TurnedAway, UpstreamLost
+from smtpproxy.delivery.smtp import LAST_CHUNK, SmtpClient, TurnedAway, UpstreamLost
 from smtpproxy.delivery.upstream import Upstream
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.handoff.identity import IDENTITY_REFUSED, forward_commands, introduce, own_connection, preface
-from smtpproxy.handoff.needs import mail_command, unmet
+from smtpproxy.handoff.needs import mail_command, rcpt_command, unkept, unmet
 from smtpproxy.handoff.tap import Tap
 from smtpproxy.message.body import Body
 from smtpproxy.scripting.runner import CALL
@@ -115,21 +115,27 @@ class Proxy:
             return self._refused or LOST  # the upstream went away at a recipient behind the accepted ones
         smtp = self._smtp
         try:
-            if mail.binary:
-                reply = smtp.chunks(body.content())
-            else:
-                reply = smtp.data()
-                if reply.code != 354:
-                    return self._fail(NONSENSE, f"DATA: {reply}") if reply.positive else self._passed(reply)
-                smtp.body(body.wire())
-                reply = smtp.end_of_data()
+            if (refused := self._send(mail, body)) is not None:
+                return self._fail(NONSENSE, f"DATA: {refused}") if refused.positive else self._passed(refused)
+            reply = smtp.end_of_data(LAST_CHUNK if mail.binary else b".")
         except UpstreamLost as lost:
             return self._midstream(lost)
         except BaseException:
             self._drop()  # no dot was sent: the upstream throws away what it has
             raise
-        self._begun = mail.binary and not reply.positive  # a chunk that was refused leaves a transaction behind
+        self._begun = mail.binary and not reply.positive  # RFC 3030 2: RSET is due
         return self._final(reply) if len(self._taken) < 2 or not smtp.lmtp else self._final_of_each(reply)
+
+    def _send(self, mail: Mail, body: Body) -> Reply | None:
+        """The message without its end; the upstream's answer if it does not want it."""
+        smtp = self._smtp
+        if mail.binary:
+            return smtp.chunks(body.content())
+        reply = smtp.data()
+        if reply.code != 354:
+            return reply
+        smtp.body(body.wire())
+        return None
 
     def commit(self) -> None:
         self._rest()
@@ -241,7 +247,9 @@ class Proxy:
         smtp = self._smtp
         if smtp.lmtp and self._taken and not self._several:
             return ONE_RECIPIENT
-        smtp.send(b"RCPT TO:<" + rcpt.path.encode("utf-8", "surrogateescape") + b">")
+        if rcpt.params and (lacking := unkept(rcpt, smtp.extensions)) is not None:
+            return lacking
+        smtp.send(rcpt_command(rcpt, smtp.extensions))
         if not self._settled:
             self._settle()
             if self._link is None:

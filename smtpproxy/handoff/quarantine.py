@@ -15,6 +15,7 @@ from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.handoff.base import OK
 from smtpproxy.handoff.discard import CARRIES_ALL
+from smtpproxy.handoff.needs import unmet
 from smtpproxy.handoff.shelf import Holding, Slip, drop_orphans
 from smtpproxy.message.body import Body
 from smtpproxy.scripting.runner import CALL
@@ -71,7 +72,7 @@ class Quarantine:
 
     def begin(self, mail: Mail) -> Reply:
         self._recipients = []
-        return OK
+        return unmet(mail, CARRIES_ALL) or OK
 
     def recipient(self, mail: Mail, rcpt: Recipient) -> Reply:
         self._recipients.append(str(rcpt))

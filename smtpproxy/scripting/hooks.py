@@ -77,7 +77,7 @@ _DECIDERS: tuple[tuple[str, str, frozenset[str], tuple[str, ...], str, str], ...
      "overrules it, and the chain goes on behind that rule; another refusal takes its place; nothing lets it stand. Failures "
      "of rules do not come here, nor does what the core or the upstream refuses."),
     ("on_command", "client verb argument", ANY, BEFORE, "session",
-     "A command came, before anything is made of it."),
+     "A command came, before anything is made of it. accept with a text is the answer to VRFY and EXPN."),
     ("on_reset", "mail", NONE, AFTER, "transaction",
      "The transaction was given up: RSET, a new greeting or a hang-up."),
     ("on_disconnect", "client", NONE, AFTER, "session",

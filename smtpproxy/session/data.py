@@ -13,7 +13,7 @@ from smtpproxy.message.rendering import Untouched
 from smtpproxy.message.trace import protocol_name, received_from, received_line
 from smtpproxy.net.connection import ConnectionLost, Expired
 from smtpproxy.scripting.trace import EDIT
-from smtpproxy.session import each
+from smtpproxy.session import each, submission
 from smtpproxy.session.blame import of_handoff
 from smtpproxy.session.finish import hand_on, hand_on_copies, renderings
 from smtpproxy.session.intake import Arriving, Dotted, Intake, Interrupted
@@ -75,8 +75,10 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     body = Arriving(intake, session.connection)
     chains = session.chains
     ledger: Ledger | None = None
-    if chains.on_header or chains.on_message or chains.on_route or chains.observed:
+    if chains.on_header or chains.on_message or chains.on_route or chains.observed or session.entrance.submission:
         ledger = Ledger(body, intake.header(), session.services.room.budget)
+        if session.entrance.submission:
+            submission.complete(session, ledger, transaction.mail.id)
     refused = _ask_rules(session, transaction, ledger, body) if ledger is not None else None
     if refused is not None:
         return refused

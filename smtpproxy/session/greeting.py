@@ -28,7 +28,6 @@ NOOP_OK = Reply(250, "2.0.0", "Ok")
 BYE = Reply(221, "2.0.0", "Bye")
 VRFY_SYNTAX = Reply(501, "5.5.4", "Syntax: VRFY address")
 CANNOT_VERIFY = Reply(252, "2.5.2", "Cannot VRFY a user; send some mail, I will try my best")
-HELP = Reply(214, "2.0.0", "Commands: HELO EHLO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT", "See RFC 5321")
 NO_ARGUMENT = Reply(501, "5.5.4", "No argument is allowed here")
 NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
 SAY_LHLO = Reply(500, "5.5.1", "LMTP is spoken here: say LHLO")  # RFC 2033 4.1
@@ -103,11 +102,12 @@ def _make_offer(session: Session) -> Reply | None:
     entrance, services = session.entrance, session.services
     announced = services.outlets[entrance.handoff].announced()
     address = session.client.address
-    ours = services.offers.ours
+    offers = services.offers if session.client.tls is None else services.offers.encrypted
+    ours = offers.ours
     if address in entrance.xclient_from or address in entrance.xforward_from:
         ours = _trusted(session, ours)
     elif not session.chains.on_capabilities:
-        session.offer = services.offers.get(announced, entrance.hostname, offered(session), login.offer(session))
+        session.offer = offers.get(announced, entrance.hostname, offered(session), login.offer(session))
         return None
     extensions = intersect(with_security(ours, offered(session), login.offer(session)), announced)
     if session.chains.on_capabilities:
@@ -137,7 +137,17 @@ def noop(session: Session, command: Command) -> Reply:
 
 
 def help_(session: Session, command: Command) -> Reply:
-    return HELP
+    """What can be said here, by this client."""
+    extensions = session.offer.extensions if session.offer is not None else Extensions()
+    verbs = [
+        *(("LHLO",) if session.entrance.lmtp else ("HELO", "EHLO")),
+        *(("STARTTLS",) if offered(session) else ()),
+        *(verb for verb in ("XCLIENT", "XFORWARD", "AUTH") if verb in extensions),
+        *("MAIL", "RCPT", "DATA"),
+        *(("BDAT",) if "CHUNKING" in extensions else ()),
+        *("RSET", "NOOP", "VRFY", "HELP", "QUIT"),
+    ]
+    return Reply(214, "2.0.0", f"Commands: {' '.join(verbs)}", "See RFC 5321; what EHLO lists, in docs/rfcs.md of smtpproxy")
 
 
 def vrfy(session: Session, command: Command) -> Reply:

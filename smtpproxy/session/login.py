@@ -16,6 +16,7 @@ from smtpproxy.net.tls import end_point
 from smtpproxy.scripting.runner import decide
 from smtpproxy.scripting.verdict import Verdict
 from smtpproxy.session.blame import of_core
+from smtpproxy.session.verdicts import of_command
 from smtpproxy.stores.base import Store, StoreError
 from smtpproxy.wire import sasl
 from smtpproxy.wire.command import Command
@@ -80,14 +81,14 @@ def told(session: Session, command: Command) -> bytes:
 
 
 def show(session: Session, command: Command) -> Reply | None:
-    """Rules that look at commands see this one, without what may be a password; the answer of one that refuses."""
+    """Rules that look at commands see this one, without what may be a password; what they say to it in our place."""
     if _hidden(session, command):
         return None
     argument = _mechanism(command) if command.verb == "AUTH" else command.argument
     session.watch("watch_command", session.client, command.verb, argument)
     if not session.chains.on_command:
         return None
-    return session.decide(session.chains.on_command, session.client, command.verb, argument)
+    return of_command(session, command.verb, argument)
 
 
 def _hidden(session: Session, command: Command) -> bool:

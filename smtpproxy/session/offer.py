@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from re import Pattern
 
+from smtpproxy.config.limits import Limits
 from smtpproxy.wire.extensions import MAIL_PARAMETERS, RCPT_PARAMETERS, Extensions, intersect, parameters
 
 
@@ -25,11 +26,13 @@ class Offer:
 class Offers:
     """The offers that most sessions share, made once per state of the upstream."""
 
-    __slots__ = ("_made", "ours")
+    __slots__ = ("_made", "encrypted", "ours")
 
     def __init__(self, ours: Extensions) -> None:
         self.ours = ours
         """What this server can do by itself."""
+        self.encrypted: Offers = self if "REQUIRETLS" in ours else Offers(Extensions({**ours, "REQUIRETLS": ""}))
+        """Those for clients that speak TLS (RFC 8689 4.1)."""
         self._made: dict[tuple[str, bool, str], tuple[Extensions | None, Offer]] = {}
 
     def get(self, announced: Extensions | None, hostname: str, starttls: bool, auth: str) -> Offer:
@@ -48,16 +51,20 @@ def with_security(extensions: Extensions, starttls: bool, auth: str) -> Extensio
     return Extensions({**extensions, **more, **({"AUTH": auth} if auth else {})}) if starttls or auth else extensions
 
 
-def own_extensions(message_size: int) -> Extensions:
-    """What we do ourselves; ``message_size`` in octets, 0 for no limit (RFC 1870 4)."""
+def own_extensions(limits: Limits) -> Extensions:
+    """What we do ourselves, within the limits of RFC 1870 4 (0: none) and RFC 9422."""
+    most = {"RCPTMAX": limits.recipients, "MAILMAX": limits.messages}
+    announced = " ".join(f"{name}={most}" for name, most in most.items() if most)
     return Extensions(
         {
             "PIPELINING": "",
-            "SIZE": f"{int(message_size)}",
+            "SIZE": f"{int(limits.message_size)}",
             "8BITMIME": "",
             "SMTPUTF8": "",
             "CHUNKING": "",
             "BINARYMIME": "",
+            "DSN": "",
             "ENHANCEDSTATUSCODES": "",
+            **({"LIMITS": announced} if announced else {}),
         }
     )

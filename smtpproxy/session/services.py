@@ -81,6 +81,8 @@ class Entrance:
     """Who has logged in sends from the account's addresses only."""
     normalize: bool = False
     """Bare CR and LF are mended instead of refused."""
+    submission: bool = False
+    """Mail programs send here (RFC 6409)."""
     tls: ssl.SSLContext | None = None
     """With the listener's certificates; None where there is no TLS."""
     tls_required: bool = False

@@ -212,8 +212,8 @@ class Session:
             return self.refusal
         if row.junk and (idle := self.idle()) is not None:
             return idle
-        if (self.chains.observed or self.chains.on_command) and (refused := login.show(self, command)) is not None:
-            return refused
+        if (self.chains.observed or self.chains.on_command) and (answered := login.show(self, command)) is not None:
+            return answered
         if self.entrance.tls_required and (in_the_clear := encryption.missing(self, verb)) is not None:
             return in_the_clear
         if row.ordered and (out_of_order := refuse(verb, self.state)) is not None:

@@ -11,9 +11,11 @@ from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.scripting.runner import decide
+from smtpproxy.session import submission
 from smtpproxy.session.login import misused
 from smtpproxy.session.room import NO_ROOM
 from smtpproxy.session.verdicts import against
+from smtpproxy.wire.address import Address
 from smtpproxy.wire.command import Command, check_parameters, parse_mail, parse_rcpt
 from smtpproxy.wire.order import State
 from smtpproxy.wire.reply import Refusal, Reply
@@ -26,7 +28,9 @@ RESET = Reply(250, "2.0.0", "Ok")
 NO_ARGUMENT = Reply(501, "5.5.4", "Syntax: RSET")
 TOO_BIG = Reply(552, "5.3.4", "The message is larger than is taken here")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
+TOO_MANY_MESSAGES = Reply(421, "4.7.0", "Enough messages for one connection; make another")
 ANOTHER_TRANSACTION = Reply(452, "4.5.3", "This recipient goes another way; send it the message separately")
+NOT_ASCII = Reply(501, "5.5.4", "ORCPT is not ASCII, which needs SMTPUTF8")
 NO_SUCH_HANDOFF = Reply(451, "4.3.5", "Mail for this recipient cannot be routed now")
 
 
@@ -201,7 +205,7 @@ def mail(session: Session, command: Command) -> Reply:
         size = int(params.get("SIZE") or 0)
         if 0 < offer.size < size:
             return session.refused(TOO_BIG, f"SIZE={size}")
-    if session.logins is not None and (refused := misused(session, str(envelope.address))) is not None:
+    if (refused := _unwelcome(session, envelope.address)) is not None:
         return refused
     if lacking := session.services.room.lacks(size):
         return session.refused(NO_ROOM, lacking)
@@ -225,6 +229,17 @@ def mail(session: Session, command: Command) -> Reply:
     return SENDER_OK
 
 
+def _unwelcome(session: Session, sender: Address) -> Reply | None:
+    """The refusal of a mail for who sends it, and how many there were."""
+    if session.logins is not None and (refused := misused(session, str(sender))) is not None:
+        return refused
+    if session.entrance.submission and (refused := submission.unwelcome(session.client, sender)) is not None:
+        return session.refused(refused, "[listener] submission")
+    if 0 < session.services.limits.messages <= session.mails:
+        return session.refused(TOO_MANY_MESSAGES, "[limits] messages")
+    return None
+
+
 def rcpt(session: Session, command: Command) -> Reply:
     offer, transaction = session.offer, session.transaction
     assert offer is not None and transaction is not None
@@ -233,6 +248,10 @@ def rcpt(session: Session, command: Command) -> Reply:
     params = envelope.params
     if params:
         check_parameters(params, offer.rcpt_parameters)
+        if not mail.smtputf8 and not (params.get("ORCPT") or "").isascii():
+            return NOT_ASCII
+    if session.entrance.submission and (partial := submission.unqualified(envelope.address, "5.1.2")) is not None:
+        return session.refused(partial, "[listener] submission", envelope.address)
     if 0 < session.services.limits.recipients <= len(mail.recipients):
         return session.refused(TOO_MANY_RECIPIENTS, "[limits] recipients")
     rcpt = Recipient(envelope.address, params)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from smtpproxy.session.session import Session
 
 
+ANSWERED = frozenset(["VRFY", "EXPN"])
+"""Commands that ask for nothing but words."""
+
+
 def ask(session: Session, chain: Chain, mail: Mail) -> Reply | None:
     """Run a chain over a mail; the reply if it refuses the mail, or one of its recipients.
 
@@ -24,6 +28,18 @@ def ask(session: Session, chain: Chain, mail: Mail) -> Reply | None:
     """
     refused = session.decide(chain, mail)
     return refused if refused is not None else of_recipients(session, chain, mail)
+
+
+def of_command(session: Session, verb: str, argument: str) -> Reply | None:
+    """What rules say to a command in our place: a refusal; to VRFY and EXPN, `accept` with the words of the answer."""
+    verdict = decide(session.chains, session.chains.on_command, session.call, session.client, verb, argument)
+    if verdict is None:
+        return None
+    if verdict.refusal:
+        reply = verdict.reply()
+        session.note_verdict(verdict, reply)
+        return reply
+    return Reply(250, "2.1.5", verdict.text) if verdict.text and verb in ANSWERED else None
 
 
 def of_recipients(session: Session, chain: Chain, mail: Mail) -> Reply | None:

@@ -85,7 +85,7 @@ class Front:
             limits=limits,
             relaying=relaying or Relaying(domains=Domains(["example.com"])),
             outlets={outlet.name: outlet for outlet in outlets},
-            offers=Offers(own_extensions(limits.message_size)),
+            offers=Offers(own_extensions(limits)),
             resolver=self._resolver,
             clock=StandingClock(),
             new_id=map(str, itertools.count(1)).__next__,

@@ -165,7 +165,7 @@ class Rehearsal:
             relaying=self.relaying,
             outlets=self.outlets,
             server=self.outlets.server,
-            offers=Offers(own_extensions(self.limits.message_size)),
+            offers=Offers(own_extensions(self.limits)),
             resolver=self.doors["dns"],
             clock=_Clock(self.now),
             new_id=lambda: played.client.id,

@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from smtpproxy.config.limits import Limits
 from smtpproxy.dns.resolver import Resolver, reverse_name
 from smtpproxy.facts.capabilities import Capabilities
 from smtpproxy.facts.client import Client
@@ -40,8 +41,6 @@ from smtpproxy.wire.address import Address, parse_address
 __tracebackhide__ = True  # a failed test shows its own lines
 
 QUARANTINE: Mapping[str, str] = {"quarantine": "quarantine"}
-SIZE = 50 << 20
-"""Octets of a message that EHLO offers to take."""
 STUCK = "a server hangs up on the client with 421"
 
 
@@ -200,7 +199,7 @@ def fabricate(
         mail.arrived(_ledger(message), complete=moment != "header")
     return {
         "client": peer, "mail": mail, "sender": mail.sender, "rcpt": parties[-1] if parties else None,
-        "offer": Capabilities(own_extensions(SIZE)), "delivery": Delivery(mail.id, mail.sender, mail.recipients),
+        "offer": Capabilities(own_extensions(Limits())), "delivery": Delivery(mail.id, mail.sender, mail.recipients),
     }  # fmt: skip
 
 

@@ -41,6 +41,10 @@ class Extensions(Mapping[str, str]):
         words = self.get("SIZE", "").split()
         return (int(words[0]) or None) if words and _SIZE.fullmatch(words[0]) else None
 
+    def limit(self, name: str) -> int:
+        """One of the LIMITS (RFC 9422), "MAILMAX"; 0 where there is none."""
+        return _limits(self.get("LIMITS", "")).get(name, 0)
+
     def reply(self, hostname: str, greeting: str = "") -> Reply:
         """The answer to EHLO. It carries no enhanced status code (RFC 2034 4)."""
         first = f"{hostname} {greeting}" if greeting else hostname
@@ -107,8 +111,11 @@ def _limits(text: str) -> dict[str, int]:
     return {name.upper(): int(value) for name, _, value in pairs if _SIZE.fullmatch(value)}
 
 
-# RFC 3461 4: xtext.
+# RFC 3461 4: xtext; the one below of text that is printable ASCII, as an ENVID and an ORCPT must be (4.2, 4.4): what it
+# stands for comes into the fields of a notice.
 _XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})"
+_PRINTABLE = r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))"
+_UNITEXT = r"(?:[!-*,-<>-~\x80-\U0010ffff]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))"
 # RFC 3339 5.6
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}"
@@ -121,7 +128,7 @@ MAIL_PARAMETERS: Mapping[str, Mapping[str, Pattern[str] | None]] = {
     "AUTH": {"AUTH": re.compile(rf"<>|{_XTEXT}+")},  # RFC 4954 5
     "DSN": {  # RFC 3461 4.3, 4.4
         "RET": re.compile(r"FULL|HDRS", re.IGNORECASE),
-        "ENVID": re.compile(rf"{_XTEXT}{{1,100}}"),
+        "ENVID": re.compile(rf"(?=.{{1,100}}\Z){_PRINTABLE}+"),
     },
     "REQUIRETLS": {"REQUIRETLS": None},  # RFC 8689 2
     "MT-PRIORITY": {"MT-PRIORITY": re.compile(r"-?[0-9]")},  # RFC 6710 4
@@ -136,7 +143,8 @@ MAIL_PARAMETERS: Mapping[str, Mapping[str, Pattern[str] | None]] = {
 RCPT_PARAMETERS: Mapping[str, Mapping[str, Pattern[str] | None]] = {
     "DSN": {  # RFC 3461 4.1, 4.2
         "NOTIFY": re.compile(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}", re.IGNORECASE),
-        "ORCPT": re.compile(rf"[A-Za-z0-9-]+;{_XTEXT}{{1,500}}"),
+        # RFC 6533 3: an address that is not ASCII has the type utf-8
+        "ORCPT": re.compile(rf"(?=.{{1,500}}\Z)(?:[A-Za-z0-9-]+;{_PRINTABLE}+|(?i:utf-8);{_UNITEXT}+)"),
     },
 }
 """Extension keyword to the RCPT parameters it brings and the form of their values."""

@@ -15,7 +15,7 @@ import trustme
 from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.front import ENVELOPE
 from smtpproxy.testing.process import RunningServer, running_server
-from smtpproxy.testing.upstream import FakeUpstream
+from smtpproxy.testing.upstream import KEYWORDS, FakeUpstream
 from smtpproxy.testing.waiting import until
 
 Start = Callable[..., RunningServer]
@@ -344,3 +344,60 @@ def test_a_key_only_root_can_read_serves_workers_that_are_not_root(
     assert os.geteuid() == 0, "this test needs root, as the checks have it"
     with running_server(folder / "server", 'user = "nobody"\n' + toml(f'cert = "{cert}"')) as server:
         assert deliver(encrypted(server, trusting)).startswith("250")
+
+
+# -- REQUIRETLS (RFC 8689) ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["proxy", "relay"])
+def test_requiretls_is_offered_where_both_hops_are_secured_and_goes_with_the_mail(
+    start: Start, authority: trustme.CA, trusting: ssl.SSLContext, tmp_path: Path, kind: str
+) -> None:
+    cert, ca = issue(authority, tmp_path / "mx.pem", "mx.example.com"), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    with FakeUpstream(keywords=[*KEYWORDS, "REQUIRETLS"], tls=upstream_context(authority, "127.0.0.1")) as upstream:
+        to = f'kind = "{kind}"\nto = ["{upstream.address}"]\ntls = "verify"\ntls_ca = "{ca}"'
+        server = start(toml(f'cert = "{cert}"', handoff=to))
+        with server.client() as plain:
+            assert "REQUIRETLS" not in plain.send("EHLO client.example").texts
+            assert plain.send(f"{ENVELOPE[0]} REQUIRETLS").startswith("555 5.5.4")
+        client = encrypted(server, trusting)
+        assert "REQUIRETLS" in client.send("EHLO client.example").texts
+        assert client.send(f"{ENVELOPE[0]} REQUIRETLS=1").startswith("501 5.5.4")
+        assert client.send(f"{ENVELOPE[0]} REQUIRETLS").code == 250
+        assert client.send(ENVELOPE[1]).code == 250
+        assert client.message(MESSAGE).code == 250
+        assert f"{ENVELOPE[0]} REQUIRETLS" in upstream.commands
+        assert upstream.messages[0].conversation.tls
+
+
+@pytest.mark.parametrize("tls", ["may", "must"])
+def test_requiretls_is_not_offered_before_a_server_that_need_not_prove_its_name(
+    start: Start, authority: trustme.CA, trusting: ssl.SSLContext, tmp_path: Path, tls: str
+) -> None:
+    cert = issue(authority, tmp_path / "mx.pem", "mx.example.com")
+    with FakeUpstream(keywords=[*KEYWORDS, "REQUIRETLS"], tls=upstream_context(authority, "127.0.0.1")) as upstream:
+        server = start(toml(f'cert = "{cert}"', handoff=f'kind = "proxy"\nto = ["{upstream.address}"]\ntls = "{tls}"'))
+        assert "REQUIRETLS" not in encrypted(server, trusting).send("EHLO client.example").texts
+
+
+def test_a_mail_that_requires_tls_goes_no_other_way(
+    start: Start, authority: trustme.CA, trusting: ssl.SSLContext, tmp_path: Path
+) -> None:
+    cert, ca = issue(authority, tmp_path / "mx.pem", "mx.example.com"), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    rule = "def on_rcpt(mail, rcpt): rcpt.via = rcpt.local_part\n"
+    with (
+        FakeUpstream(keywords=[*KEYWORDS, "REQUIRETLS"], tls=upstream_context(authority, "127.0.0.1")) as upstream,
+        FakeUpstream(keywords=[*KEYWORDS, "REQUIRETLS"]) as other,
+    ):
+        more = f'[handoff.other]\nkind = "proxy"\nto = ["{other.address}"]\n[handoff.kept]\nkind = "quarantine"\n'
+        to = f'kind = "proxy"\nto = ["{upstream.address}"]\ntls = "verify"\ntls_ca = "{ca}"'
+        server = start(toml(f'cert = "{cert}"', more, handoff=to), {"10-route.py": rule})
+        client = encrypted(server, trusting)
+        client.send("EHLO client.example")
+        assert client.send(f"{ENVELOPE[0]} REQUIRETLS").code == 250
+        assert client.send("RCPT TO:<other@example.com>").startswith("550 5.7.30")
+        assert client.send("RCPT TO:<kept@example.com>").startswith("550 5.7.30")
+        assert client.send("RCPT TO:<out@example.com>").code == 250
+        assert not any(line.startswith("MAIL") for line in other.commands)

@@ -449,12 +449,13 @@ end
 def test_rules_take_away_of_the_offer(tmp_path: Path, out: FakeOutlet) -> None:
     with Front(out, folder=tmp_path, rules=TAKING_AWAY, limits=Limits(message_size=Size(5000))) as it:
         client = it.client("NOOP")
-        assert client.send("EHLO client.example").texts[1:] == ["PIPELINING", "SIZE 2500", "CHUNKING", "ENHANCEDSTATUSCODES"]
+        offered = client.send("EHLO client.example").texts[1:]
+        assert offered == ["PIPELINING", "SIZE 2500", "CHUNKING", "ENHANCEDSTATUSCODES", "LIMITS RCPTMAX=1000"]
         assert client.send("MAIL FROM:<a@client.example> SIZE=2501").code == 552
         assert client.send("MAIL FROM:<a@client.example> BODY=8BITMIME").code == 555
-        until(lambda: len([1 for event, _ in it.records if event == "rule"]) == 4)
+        until(lambda: len([1 for event, _ in it.records if event == "rule"]) == 5)
         told = [fields for event, fields in it.records if event == "rule"]
-    assert [fields["text"] for fields in told] == ["PIPELINING", "SIZE", "CHUNKING", "ENHANCEDSTATUSCODES"]
+    assert [fields["text"] for fields in told] == ["PIPELINING", "SIZE", "CHUNKING", "ENHANCEDSTATUSCODES", "LIMITS"]
     assert told[0]["seen"] is True
     assert told[0]["error"] == "DSN is not offered: a rule can take away of the offer, not add to it"
 

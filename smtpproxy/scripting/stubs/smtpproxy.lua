@@ -459,7 +459,7 @@ on_route = nil
 ---Failures of rules do not come here, nor does what the core or the upstream refuses.
 ---@type fun(client: Client, mail: Mail, verdict: Verdict): Verdict?
 on_deny = nil
----A command came, before anything is made of it.
+---A command came, before anything is made of it. accept with a text is the answer to VRFY and EXPN.
 ---@type fun(client: Client, verb: string, argument: string): Verdict?
 on_command = nil
 ---The transaction was given up: RSET, a new greeting or a hang-up.

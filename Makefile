@@ -6,12 +6,12 @@ FOUND := --config-settings editable_mode=compat
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test quick lint types perf docs prove clean
+.PHONY: help venv run test quick lint types perf docs prove deb clean
 
 help:
 	@echo "make run      start on 127.0.0.1:2525 without any configuration"
 	@echo "make test     the whole suite, with real servers beside us (make quick: without)"
-	@echo "make lint types perf docs prove venv clean"
+	@echo "make lint types perf docs prove deb venv clean"
 
 venv: .venv/.package
 
@@ -57,6 +57,10 @@ docs: .venv/.dev
 prove: .venv/.dev
 	@sh tests/needs.sh
 	SMTPPROXY_PROVE=1 $(BIN)/python -m pytest tests -m proof -v -s
+
+# dist/smtpproxy_VERSION_ARCH.deb, for the Debian that this is run on.
+deb: venv
+	@sh packaging/deb/build.sh $(CURDIR)/$(BIN)/pip
 
 clean:
 	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

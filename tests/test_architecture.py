@@ -159,11 +159,11 @@ def test_no_state_at_module_level(file: Path) -> None:
 
 def test_every_setting_is_read_somewhere() -> None:
     """A setting that nothing reads would be a promise that nobody keeps."""
-    from smtpproxy.config import limits, schema
+    from smtpproxy.config import limits, log, schema
     from smtpproxy.config.fields import settings
 
     tables = [schema.Config, schema.Listener, schema.Handoff, schema.HandoffTimeouts, schema.Relaying]
-    tables += [schema.Scripts, schema.Store, limits.Limits, limits.LimitTimeouts, schema.Log, schema.Trace]
+    tables += [schema.Scripts, schema.Store, limits.Limits, limits.LimitTimeouts, log.Log, log.LogLevels, schema.Trace]
     tables += [schema.ClamAV, schema.ScanTimeouts, schema.Users]
     read = {
         node.attr

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from smtpproxy.config.limits import Limits
-from smtpproxy.config.schema import Config, Handoff, Listener, Log, Relaying, Scripts
+from smtpproxy.config.log import Log
+from smtpproxy.config.schema import Config, Handoff, Listener, Relaying, Scripts
 from smtpproxy.config.values import Endpoint, Hostname, LogTo, Networks
 from smtpproxy.facts.mail import Mail
 from smtpproxy.handoff.discard import Discard

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from smtpproxy.cli.instance import HERE, configured, harmless_rules, place, read, typed
-from smtpproxy.config.schema import Config, Handoff, Listener, Log, Relaying, Scripts
+from smtpproxy.config.log import Log
+from smtpproxy.config.schema import Config, Handoff, Listener, Relaying, Scripts
 from smtpproxy.config.values import Domains, Endpoint, Hostname, LogTo, Networks, Target
 
 PORT = 2525

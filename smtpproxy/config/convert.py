@@ -139,7 +139,7 @@ class Converter:
         if kind in (Path, Path | None):
             return self.path(raw)
         if kind is LogTo:
-            return LogTo(raw if raw in ("stdout", "syslog") else self.path(raw))
+            return LogTo(raw if raw in ("stdout", "syslog") or str(raw).startswith("syslog:") else self.path(raw))
         if kind is Target:
             target = Target.parse(raw)
             return target._replace(path=str(self.path(target.path))) if target.path else target

@@ -12,12 +12,12 @@ from msgspec import Struct
 
 from smtpproxy.config.fields import Setting, settings
 from smtpproxy.config.limits import Limits
+from smtpproxy.config.log import Log
 from smtpproxy.config.schema import (
     ClamAV,
     Config,
     Handoff,
     Listener,
-    Log,
     Relaying,
     RuleKeys,
     Scripts,

@@ -12,8 +12,9 @@ from msgspec import Meta, Struct, field
 
 from smtpproxy.config.about import INTERNAL, Count, about
 from smtpproxy.config.limits import Limits
+from smtpproxy.config.log import Log
 from smtpproxy.config.users import Users
-from smtpproxy.config.values import Domains, Duration, Endpoint, Hostname, LogTo, Networks, ScannerTarget, Size, Target
+from smtpproxy.config.values import Domains, Duration, Endpoint, Hostname, Networks, ScannerTarget, Size, Target
 
 
 class ListenerTls(Struct, frozen=True, kw_only=True):
@@ -318,13 +319,6 @@ class RuleKeys(Struct, frozen=True, kw_only=True):
     ] = ()
     wall: Annotated[Duration, about("Time that one call of a hook may take.")] = Duration(5)
     cpu: Annotated[Duration, about("Processor time that one call of a hook may take.")] = Duration(0.3)
-
-
-class Log(Struct, frozen=True, kw_only=True):
-    """One line for each message and connection."""
-
-    to: Annotated[LogTo, about('"stdout", "syslog" or the path of a file.')] = LogTo("stdout")
-    format: Annotated[Literal["logfmt", "json"], about("logfmt: name=value pairs. json: an object a line.")] = "logfmt"
 
 
 class Trace(Struct, frozen=True, kw_only=True):

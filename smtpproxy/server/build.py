@@ -36,6 +36,7 @@ from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.server.keys import Keys
+from smtpproxy.server.log_levels import Levels
 from smtpproxy.server.outlets import Outlets
 from smtpproxy.session.offer import Offers, own_extensions
 from smtpproxy.session.room import Room
@@ -130,6 +131,7 @@ def services(
         new_id=ids,
         log=log,
         room=room,
+        dialogue=Levels(config.log).shows("session", "debug"),
         spool=str(config.data),
         story=story,
         traces=traces,

@@ -106,6 +106,8 @@ class Services:
     new_id: Callable[[], str]
     log: LogLine
     room: Room
+    dialogue: bool = False
+    """Every command and reply goes into the log."""
     spool: str | None = None
     """Folder for messages too large for memory; None: the system's."""
     story: Story | None = None

@@ -15,7 +15,7 @@ from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
 from smtpproxy.scripting.table import Table
 from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
-from smtpproxy.session import blame, encryption, ending, hop, login
+from smtpproxy.session import blame, dialogue, encryption, ending, hop, login
 from smtpproxy.session.commands import COMMANDS, UNKNOWN, Row
 from smtpproxy.session.greeting import STOPPING, welcome
 from smtpproxy.session.offer import Offer
@@ -168,6 +168,8 @@ class Session:
             now = monotonic()
             told = line if self.logins is None and command.verb != "AUTH" else login.told(self, command)
             self.trace.append((COMMAND, now, now, told, None))
+            if self.services.dialogue:
+                dialogue.said(self, told)
             reply = self.execute(command)
         except Refused as refused:
             hidden = command is None and login.unreadable(self, line)
@@ -238,6 +240,8 @@ class Session:
         self.connection.write(bytes(reply))
         now = monotonic()
         self.trace.append((REPLY, now, now, reply, None))
+        if self.services.dialogue:
+            dialogue.answered(self, reply)
 
     def count_error(self, reply: Reply) -> None:
         self.errors += 1

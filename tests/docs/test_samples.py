@@ -251,6 +251,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_manual_lists_every_event_of_the_log() -> None:
     source = "\n".join(file.read_text("utf-8") for file in (ROOT / "smtpproxy").rglob("*.py") if "testing" not in file.parts)
     logged = set(re.findall(r'\blog\(\s*"(\w+)"', source)) | set(re.findall(r'doors\["log"\]\("(\w+)"', source))
-    logged |= set(re.findall(r'Episode\([\w.]+, "(\w+)"\)', source))
+    logged |= set(re.findall(r'(?:Episode\([\w.]+, |\bself\()"(\w+)"', source))
     section = (ROOT / "docs/operating.md").read_text("utf-8").partition("## The log")[2].partition("\n## ")[0]
     assert sorted(logged) == sorted(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))

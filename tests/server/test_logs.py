@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpproxy.config.schema import Log as LogSettings
+from smtpproxy.config.log import Log as LogSettings
 from smtpproxy.config.values import LogTo
 from smtpproxy.server.logs import Log
 from smtpproxy.testing.waiting import until

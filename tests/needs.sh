@@ -1,5 +1,6 @@
 #!/bin/sh
-# The servers that tests/journeys runs (private instances on the loopback; nothing is configured or started system-wide).
+# The servers that tests/journeys and tests/accounts run (private instances on the loopback; nothing is
+# configured or started system-wide).
 # As root on Debian: installs what is missing. Otherwise names it and fails.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
@@ -15,6 +16,8 @@ command -v haproxy >/dev/null || missing="$missing haproxy"
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v curl >/dev/null || missing="$missing curl"
 command -v systemd-analyze >/dev/null || missing="$missing systemd"
+command -v slapd >/dev/null || missing="$missing slapd"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 # Debian installs one mail server at a time: these are unpacked beside, into a folder that other users can read.
 beside=${SMTPPROXY_TEST_SERVERS:-/var/cache/smtpproxy-tests}
 unpacked=

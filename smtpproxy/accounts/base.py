@@ -22,7 +22,7 @@ from smtpproxy.accounts.hashing import Busy, Hashing
 from smtpproxy.wire.scram import ROUNDS, ScramKeys
 
 NOBODY = f"$scrypt$ln={passwords.LN},r={passwords.BLOCK},p={passwords.PARALLEL}${'A' * 22}${'A' * 43}"
-"""Checked for a name that nobody has: it takes as long as for one that somebody has."""
+"""Checked for a name that nobody has, until there is an account to learn from what its hash costs."""
 
 
 class AccountsError(Exception):
@@ -56,6 +56,8 @@ class Accounts(ABC):
     def __init__(self, name: str, hashing: Hashing) -> None:
         self.name = name
         self.hashing = hashing
+        self._usual = NOBODY
+        """Checked for nobody, too: that takes as long as for somebody, whatever made the hashes."""
 
     @abstractmethod
     def find(self, name: str) -> Account | None:
@@ -68,12 +70,13 @@ class Accounts(ABC):
     def check(self, name: str, password: str) -> Account | None:
         """The account, if that is its password. Raises ``AccountsError``."""
         account = self.find(name)
-        known = account.hash if account is not None and account.hash else NOBODY
+        if account is not None and account.hash:
+            self._usual = account.hash
         try:
-            fits = self.hashing.run(passwords.fits, known, password)
+            fits = self.hashing.run(passwords.fits, self._usual, password)
         except (passwords.NoSuchMethod, ValueError, Busy) as error:
             raise AccountsError(f"[users.{self.name}] {name}: {error}") from None
-        return account if fits and known is not NOBODY else None
+        return account if fits and account is not None and account.hash else None
 
     def keys(self, name: str) -> ScramKeys:
         """What SCRAM needs of an account; for one without keys, and for nobody, such that no password fits, always the same.

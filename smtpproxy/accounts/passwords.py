@@ -2,6 +2,7 @@
 
     $scrypt$ln=14,r=8,p=5$SALT$HASH       what is made here: of the standard library
     $argon2id$v=19$m=...,t=...,p=...$...  where argon2-cffi is installed
+    $6$... $2y$... {SSHA}... and others   of other programs, where libpass is installed: accounts/foreign.py
 
 Slow on purpose, and memory-hungry: never called in the hub, see accounts/hashing.py.
 """
@@ -14,12 +15,15 @@ import hmac
 import os
 import re
 
+from smtpproxy.accounts import foreign
 from smtpproxy.wire.saslprep import saslprep
 
 LN, BLOCK, PARALLEL = 14, 8, 5
 """16 MB and about 0.2 s of a processor for one password (OWASP Password Storage Cheat Sheet)."""
 _LARGEST = 256 << 20
 """Octets of memory that a hash may ask for."""
+_LONGEST = 1024
+"""Characters of a password whose hash another program has made."""
 _SCRYPT = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
 _ARGON2 = re.compile(r"\$argon2(?:id|i|d)\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+")
 
@@ -51,6 +55,9 @@ def check_form(text: str) -> None:
 
 def fits(text: str, password: str) -> bool:
     """Whether a hash is that of a password. Raises ``NoSuchMethod``, ValueError for what is no hash."""
+    text = foreign.without_scheme(text)
+    if foreign.method(text):
+        return _foreign_fits(text, password)
     try:
         secret = saslprep(password).encode()
     except (ValueError, UnicodeEncodeError):
@@ -73,6 +80,16 @@ def _argon2_fits(text: str, secret: bytes) -> bool:
         raise ValueError(str(error)) from None
     except VerificationError:
         return False
+
+
+def _foreign_fits(text: str, password: str) -> bool:
+    """They were made of the password as it was typed, so it is not prepared."""
+    if "\0" in password or len(password) > _LONGEST:
+        return False
+    try:
+        return foreign.fits(text, password)
+    except ImportError:
+        raise NoSuchMethod("hashes of other programs need libpass and bcrypt: pip install 'smtpproxy[hashes]'") from None
 
 
 def _cost(text: str) -> tuple[int, int, int, bytes, bytes]:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from smtpproxy.config.lines import Keys
+from smtpproxy.config.logins import check_users
 from smtpproxy.config.problem import Problem, did_you_mean
 from smtpproxy.config.schema import QUARANTINE, Config, Handoff, Listener
-from smtpproxy.config.users import Users
 from smtpproxy.config.values import LOCAL, Endpoint, Networks
 
 Report = Callable[[Keys, str, str], None]
@@ -36,7 +36,9 @@ def cross_checks(config: Config, raw: Raw, report: Report) -> None:
             text = f"there is no [listener.{listed}]"
             report(("rule", name, "listeners"), text, did_you_mean(listed, listeners))
     for name, users in config.users.items():
-        _check_users(name, users, report)
+        if not _NAME.fullmatch(name):
+            report(("users", name), "a name has letters, digits, dots, hyphens and underscores", "")
+        check_users(name, users, report)
     _check_binds(config, report)
     if "folder" in _table(raw, "scripts") and not config.scripts.folder.is_dir():
         report(("scripts", "folder"), f"{config.scripts.folder}: no such folder", "")
@@ -102,13 +104,6 @@ def _check_auth(at: Keys, listener: Listener, users: Raw, report: Report) -> Non
         report((*at, "auth"), f"there is no [users.{listener.auth}]", hint)
     if not (listener.tls.wanted or listener.auth_without_tls or listener.proxy_tls):
         report((*at, "auth"), "nobody could log in without TLS", "give tls, or auth_without_tls = true")
-
-
-def _check_users(name: str, users: Users, report: Report) -> None:
-    if not _NAME.fullmatch(name):
-        report(("users", name), "a name has letters, digits, dots, hyphens and underscores", "")
-    if users.path is None:
-        report(("users", name, "path"), "is missing", 'such as path = "users"')
 
 
 def _check_binds(config: Config, report: Report) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
+from smtpproxy.config.directory import LdapServer
 from smtpproxy.config.fields import Setting, settings
 from smtpproxy.config.limits import Limits
 from smtpproxy.config.log import Log
@@ -90,7 +91,7 @@ def literal(value: Any) -> str:
             return str(value)
         case dict():
             return "{ " + ", ".join(f"{key} = {literal(item)}" for key, item in value.items()) + " }"
-        case str() | PurePath() | Endpoint() | Target() | ScannerTarget():
+        case str() | PurePath() | Endpoint() | Target() | ScannerTarget() | LdapServer():
             return json.dumps(str(value), ensure_ascii=False)
         case frozenset():
             return literal(sorted(value))

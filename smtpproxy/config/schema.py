@@ -362,6 +362,6 @@ LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
 
 LATER_VALUES: Final[dict[tuple[type[Struct], str], frozenset[str]]] = {
     (Handoff, "kind"): frozenset({"queue"}),
-    (Users, "kind"): frozenset({"sql", "ldap", "smtp"}),
+    (Users, "kind"): frozenset({"smtp", "oauth"}),
     (Handoff, "partial"): frozenset({"notice"}),
 }

@@ -11,11 +11,9 @@ from typing import Any
 import gevent
 
 from smtpproxy.accounts.base import Accounts
-from smtpproxy.accounts.file import FileAccounts
 from smtpproxy.accounts.hashing import Hashing
 from smtpproxy.config import schema
 from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
-from smtpproxy.config.users import Users as UsersTable
 from smtpproxy.config.values import Target
 from smtpproxy.delivery.pool import Pool
 from smtpproxy.delivery.smtp import Timeouts
@@ -37,6 +35,7 @@ from smtpproxy.scripting.loader import Rules
 from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.server.keys import Keys
 from smtpproxy.server.log_levels import Levels
+from smtpproxy.server.logins import accounts
 from smtpproxy.server.outlets import Outlets
 from smtpproxy.session.offer import Offers, own_extensions
 from smtpproxy.session.room import Room
@@ -78,10 +77,6 @@ def users(config: Config, log: LogLine, secret: bytes) -> dict[str, Accounts]:
     """Every [users.NAME]; nothing is asked before somebody logs in, or a rule wants to know."""
     hashing = Hashing(secret)
     return {name: accounts(name, settings, hashing, log) for name, settings in config.users.items()}
-
-
-def accounts(name: str, settings: UsersTable, hashing: Hashing, log: LogLine) -> Accounts:
-    return FileAccounts(name, hashing, settings.path or Path(), log)
 
 
 def clamav(settings: schema.ClamAV) -> ClamAV:

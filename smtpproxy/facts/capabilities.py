@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import NoneType
 
 from smtpproxy.facts.missing import Fact, put
 
@@ -23,14 +24,22 @@ class Capabilities(Fact):
     def __getitem__(self, keyword: str) -> str | None:
         return self._offered.get(keyword.upper())
 
-    def __setitem__(self, keyword: str, words: str | None) -> None:
-        """Other words for a keyword; None takes it away.  Raises ValueError for one that is not offered."""
+    def __setitem__(self, keyword: str, words: str | int | None) -> None:
+        """Other words for a keyword; None takes it away.
+
+        Raises ValueError for one that is not offered and for what EHLO cannot say, TypeError for what is no text.
+        """
+        if type(keyword) is not str or type(words) not in (str, int, NoneType):
+            raise TypeError("an offer has a keyword and words behind it: a text, or a number")
         if words is None:
             self._offered.pop(keyword.upper(), None)
         elif keyword.upper() not in self._offered:
             raise ValueError(f"{keyword} is not offered: a rule can take away of the offer, not add to it")
         else:
-            self._offered[keyword.upper()] = " ".join(str(words).split())
+            text = str(words)
+            if not (text.isascii() and text.isprintable()):  # RFC 5321 4.1.1.1
+                raise ValueError(f"EHLO cannot say {words!r}")
+            self._offered[keyword.upper()] = " ".join(text.split())
 
     def __delitem__(self, keyword: str) -> None:
         self[keyword] = None

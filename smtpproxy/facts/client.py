@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import EllipsisType
+from collections.abc import Callable, Mapping
+from types import EllipsisType, MappingProxyType
+from typing import ClassVar
 
 from smtpproxy.facts.missing import Fact, put
 from smtpproxy.facts.notes import Noted
 from smtpproxy.facts.tls import Tls
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Lookup = Callable[[str], tuple[str | None, bool]]
 """From an address to its confirmed host name, None when it has none; true: the answer may be another one later."""
@@ -59,6 +62,7 @@ class Client(Noted):
         "trusted",
     )
     _noun = "client"
+    _assignable: ClassVar[Mapping[str, tuple[type, ...]]] = {"relay": (bool,)}
 
     id: str
     """Of the session."""
@@ -83,7 +87,7 @@ class Client(Noted):
     """It may relay: a rule may set this."""
     trusted: bool
     """Its address is one of ours, [relaying] networks."""
-    forwarded: dict[str, str]
+    forwarded: Mapping[str, str]
     """What XFORWARD said, by attribute."""
     errors: int
     """Replies of 4xx and 5xx that it was given so far."""
@@ -123,7 +127,7 @@ class Client(Noted):
         put(self, "tls", None)
         put(self, "relay", False)
         put(self, "trusted", False)
-        put(self, "forwarded", {})
+        put(self, "forwarded", NOTHING)
         put(self, "errors", 0)
         put(self, "recipients_refused", 0)
         put(self, "mails", 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType, NoneType
+from typing import ClassVar
 
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.content import Content
@@ -23,6 +25,7 @@ class Mail(Content):
     __slots__ = (
         "_changes",
         "_copies",
+        "_recipients",
         "_sender",
         "_via",
         "begun",
@@ -32,18 +35,16 @@ class Mail(Content):
         "copied_to",
         "held",
         "params",
-        "recipients",
         "size_declared",
         "skipped",
         "smtputf8",
         "traced",
     )
     _noun = "mail"
+    _assignable: ClassVar[Mapping[str, tuple[type, ...]]] = {"sender": (), "via": (str, NoneType)}
 
     client: Client
     """Who sends it to us."""
-    recipients: list[Recipient]
-    """Those that were accepted.  Rules change it by ``add_recipient`` and ``remove_recipient``."""
     params: Mapping[str, str | None]
     """ESMTP parameters of MAIL by upper-case name, values as sent."""
     smtputf8: bool
@@ -64,6 +65,7 @@ class Mail(Content):
     """A rule wants the trace kept."""
     copied_to: tuple[str, ...]
     """The hand-offs that get a copy of the whole mail, whoever else takes it."""
+    _recipients: list[Recipient]
     _sender: Sender
     _via: str | None
     _changes: int
@@ -74,8 +76,8 @@ class Mail(Content):
         size = params.get("SIZE")
         super().__init__(id)
         put(self, "client", client)
-        put(self, "recipients", [])
-        put(self, "params", params)
+        put(self, "_recipients", [])
+        put(self, "params", MappingProxyType(params))
         put(self, "smtputf8", "SMTPUTF8" in params)
         body = (params.get("BODY") or "").upper()
         put(self, "body8bit", body == "8BITMIME")
@@ -90,6 +92,11 @@ class Mail(Content):
         put(self, "_via", None)
         put(self, "_changes", 0)
         put(self, "_copies", ())
+
+    @property
+    def recipients(self) -> tuple[Recipient, ...]:
+        """Those that were accepted.  Rules change it by ``add_recipient`` and ``remove_recipient``."""
+        return tuple(self._recipients)
 
     @property
     def sender(self) -> Sender:
@@ -118,7 +125,7 @@ class Mail(Content):
     def revision(self) -> int:
         """Counts the changes of the envelope since ``begun``."""
         changes = self._changes
-        for rcpt in self.recipients:
+        for rcpt in self._recipients:
             changes += rcpt.changes
         return changes
 
@@ -126,7 +133,7 @@ class Mail(Content):
         """One more recipient, at the end of the list.  Raises AddressError for what is no address."""
         rcpt = address if isinstance(address, Recipient) else Recipient(_address(address))
         put(rcpt, "settled", self.begun)
-        self.recipients.append(rcpt)
+        self._recipients.append(rcpt)
         self._changed()
         return rcpt
 
@@ -134,13 +141,13 @@ class Mail(Content):
         """Take a recipient out; ValueError when it is not in the list."""
         address = _address(rcpt)
         try:
-            self.leave_out(self.recipients[self.recipients.index(address)])  # type: ignore[arg-type]
+            self.leave_out(self._recipients[self._recipients.index(address)])  # type: ignore[arg-type]
         except ValueError:
             raise ValueError(f"{address} is no recipient of this mail") from None
 
     def leave_out(self, rcpt: Recipient) -> None:
         """Take this very recipient out, not one of the same address."""
-        self.recipients[:] = [each for each in self.recipients if each is not rcpt]
+        self._recipients[:] = [each for each in self._recipients if each is not rcpt]
         put(self, "_changes", self._changes + rcpt.changes)
         self._changed()
 
@@ -213,7 +220,7 @@ class Mail(Content):
         """The hand-off has taken this recipient with this reply (the session says so): no change of the envelope."""
         put(rcpt, "reply", reply)
         put(rcpt, "settled", True)
-        self.recipients.append(rcpt)
+        self._recipients.append(rcpt)
 
     def arrived(self, ledger: Ledger, complete: bool) -> None:
         """See ``Content``."""
@@ -245,4 +252,6 @@ class Mail(Content):
 def _address(address: Address | str) -> Address:
     if isinstance(address, Address):
         return address
+    if type(address) is not str:
+        raise TypeError(f"an address is text, no {type(address).__name__}")
     return parse_address(address) if address else Address("", "", "")

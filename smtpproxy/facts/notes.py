@@ -47,12 +47,12 @@ class Notes:
 
     def __setitem__(self, name: str, value: Any) -> None:
         """Raises TypeError for what is not plain, ValueError when the notes would grow above 64 KB."""
-        if not isinstance(name, str) or name.startswith("_"):
-            raise TypeError(f"{name!r} is no name for a note")
+        if type(name) is not str or name.startswith("_"):
+            raise TypeError(f"a note's name is a text that does not begin with _, not {name!r}")
         if value is None:
             del self[name]
             return
-        copy, size = plain(value)
+        copy, size = plain(value, "notes")
         size += len(name)
         if sum(self._sizes.values()) - self._sizes.get(name, 0) + size > LIMIT:
             raise ValueError(f"notes may hold {LIMIT} octets together; {name} needs {size}")
@@ -106,24 +106,27 @@ class Results(Fact):
     __slots__ = ("_results", "_size")
     _noun = "results"
 
+    _results: dict[str, tuple[Result, int]]
+    _size: int
+
     def __init__(self) -> None:
-        self._results: dict[str, tuple[Result, int]] = {}
-        self._size = 0
+        put(self, "_results", {})
+        put(self, "_size", 0)
 
     def add(self, name: str, value: str = "pass", **keys: Any) -> None:
         """Say what a check has found, in a word, and what else by names of your own.
 
         Raises TypeError for what is not plain, ValueError when the results would grow above 64 KB.
         """
-        if not isinstance(name, str) or not isinstance(value, str):
+        if type(name) is not str or type(value) is not str:
             raise TypeError("a result has a name and a word for its value")
-        copies, size = plain(keys)
+        copies, size = plain(keys, "results")
         size += len(name) + len(value)
         before = self._results[name][1] if name in self._results else 0
         if self._size - before + size > LIMIT:
             raise ValueError(f"results may hold {LIMIT} octets together; {name} needs {size}")
         self._results[name] = (Result(name, value, copies), size)
-        self._size += size - before
+        put(self, "_size", self._size + size - before)
 
     def get(self, name: str) -> Result | None:
         """The result of that check, None when it gave none."""
@@ -168,37 +171,62 @@ class Noted(Fact):
 
 def as_dict(notes: Notes) -> dict[str, Any]:
     """All notes as a plain dictionary of its own."""
-    copy: dict[str, Any] = plain({name: notes[name] for name in notes})[0]
+    copy: dict[str, Any] = plain({name: notes[name] for name in notes}, "notes", 2 * LIMIT)[0]
     return copy
 
 
-def plain(value: Any, depth: int = _DEPTH) -> tuple[Any, int]:
-    """A copy of a plain value, and about how many octets it takes.  Raises TypeError for anything else."""
-    if value is None or isinstance(value, (bool, float)):
-        return value, _OVERHEAD
-    if isinstance(value, int):
-        if value.bit_length() > 63:
-            raise TypeError("a note holds plain values, no whole number of more than 64 bits")
-        return value, _OVERHEAD
-    if type(value) in (str, bytes):
-        return value, _OVERHEAD + len(value)
-    if depth == 0:
-        raise TypeError(f"a note may be nested {_DEPTH} deep")
-    if isinstance(value, dict):
-        pairs = [(_plain_key(key), plain(item, depth - 1)) for key, item in value.items()]
-        return {key: copy for key, (copy, _) in pairs}, _OVERHEAD + sum(
-            _OVERHEAD + len(str(key)) + size for key, (_, size) in pairs
-        )
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = [plain(item, depth - 1) for item in value]
-        copies: Any = [copy for copy, _ in items]
+def plain(value: Any, noun: str, limit: int = LIMIT) -> tuple[Any, int]:
+    """A copy of a plain value, and about how many octets it takes.  Raises TypeError for anything else, ValueError as soon
+    as it takes more than ``limit``: ``noun`` is what may not hold that much.
+    """
+    copying = _Copying(noun, limit)
+    copy = copying.copy(value, _DEPTH)
+    return copy, limit - copying.left
+
+
+class _Copying:
+    """One copy of a value: what holds a list many times over costs as often, so ``left`` ends it."""
+
+    __slots__ = ("left", "limit", "noun")
+
+    def __init__(self, noun: str, limit: int) -> None:
+        self.noun = noun
+        self.limit = limit
+        self.left = limit
+
+    def copy(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        self._take(_OVERHEAD + (len(value) if kind is str or kind is bytes else 0))
+        if value is None or kind in (str, bytes, bool, float):
+            return value
+        if isinstance(value, int):
+            return _whole(value)
+        if isinstance(value, float):
+            return float.__float__(value)
+        if depth == 0:
+            raise TypeError(f"a note may be nested {_DEPTH} deep")
+        if isinstance(value, dict):
+            return {self._key(key): self.copy(item, depth - 1) for key, item in dict.items(value)}
         if isinstance(value, (set, frozenset)):
-            copies = set(copies)
-        return copies, _OVERHEAD + sum(size for _, size in items)
-    raise TypeError(f"a note holds plain values, no {type(value).__name__}; use str(...) or a number")
+            return {self.copy(item, depth - 1) for item in value}
+        if isinstance(value, (list, tuple)):
+            return [self.copy(item, depth - 1) for item in value]
+        raise TypeError(f"a note holds plain values, no {kind.__name__}; use str(...) or a number")
 
-
-def _plain_key(key: Any) -> Any:
-    if key is None or type(key) in (str, int, float, bool, bytes):
+    def _key(self, key: Any) -> Any:
+        if key is not None and type(key) not in (str, int, float, bool, bytes):
+            raise TypeError(f"a note's dictionary has plain keys, no {type(key).__name__}")
+        self._take(_OVERHEAD + len(str(key)))
         return key
-    raise TypeError(f"a note's dictionary has plain keys, no {type(key).__name__}")
+
+    def _take(self, octets: int) -> None:
+        self.left -= octets
+        if self.left < 0:
+            raise ValueError(f"{self.noun} may hold {self.limit} octets together")
+
+
+def _whole(value: int) -> int:
+    number = int.__index__(value)  # of an enumeration, its number
+    if not -(1 << 63) <= number < 1 << 63:
+        raise TypeError("a note holds plain values, no whole number of more than 64 bits")
+    return number

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from smtpproxy.facts.missing import Fact, missing, put
 from smtpproxy.facts.notes import Notes
@@ -64,6 +65,9 @@ class Recipient(_Party):
 
     __slots__ = ("_original", "_verdict", "_via", "changes", "copy", "relay", "reply", "settled")
     _noun = "rcpt"
+    _assignable: ClassVar[Mapping[str, tuple[type, ...]]] = {
+        "local_part": (), "domain": (), "address": (), "relay": (bool,), "via": (str, NoneType), "verdict": (),
+    }  # fmt: skip
 
     reply: Reply | None
     """What the hand-off answered: to RCPT, and at an LMTP listener what became of it in the end."""
@@ -95,6 +99,8 @@ class Recipient(_Party):
         def __setattr__(self, name: str, value: Any) -> None:
             if name == "copy":
                 raise missing(self, name, "assigned")
+            if name in ("local_part", "domain") and type(value) is not str:
+                raise TypeError(f"rcpt.{name} is text, no {type(value).__name__}")
             if name == "local_part":
                 self.address = str(Address(value, self.domain, ""))
             elif name == "domain":

@@ -7,7 +7,8 @@ rule that holds the hub cannot be swept: `preemption.py` takes the hub from it, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
@@ -60,6 +61,17 @@ class Budget:
             self._timer.stop()
             self._timer.close()
             self._timer = None
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """Sweep meanwhile, whether or not start() was called."""
+        at_work = self._timer is not None
+        self.start()
+        try:
+            yield
+        finally:
+            if not at_work:
+                self.stop()
 
     def _turn(self) -> None:
         if self.watchdog is not None:

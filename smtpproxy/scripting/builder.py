@@ -164,7 +164,9 @@ class Builder:
         given = split(self.tables.get(source.name, {}))[1]
         instance = Instance(source, given, imports)
         if instance.version in self.refused:
-            raise RuleError(self.refused[instance.version], source.file)
+            at, _, text = self.refused[instance.version].partition(": ")
+            blamed = at.partition(":")[0] == source.file
+            raise RuleError(text, at) if blamed else RuleError(self.refused[instance.version], source.file)
         return self.library.load(instance, self._cook.validate)
 
     def _kept(self, file: str) -> Instance | None:

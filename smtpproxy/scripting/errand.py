@@ -28,8 +28,8 @@ class Errand:
         self.over = Event()
         self.error: BaseException | None = None
 
-    def wait(self) -> None:
-        """Run it, and wait until it is over. Raises what it raises, CpuTimeout when it had to be given up."""
+    def wait(self) -> BaseException | None:
+        """Run it, and wait until it is over; what it raised, CpuTimeout when it had to be given up."""
         self.call.abandoned = self._abandoned
         greenlet = gevent.spawn(self.run)
         try:
@@ -37,8 +37,7 @@ class Errand:
         finally:
             if not self.over.is_set():
                 greenlet.kill(block=False)
-        if self.error is not None:
-            raise self.error
+        return self.error
 
     def run(self) -> None:
         call = self.call

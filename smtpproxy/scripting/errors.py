@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from greenlet import GreenletExit
+
 
 class RuleError(Exception):
     """Something is wrong with a rule: `text` says what, `at` is "file:line" or "file" where that is known.
@@ -31,6 +33,10 @@ class CpuTimeout(RuleTimeout):
     """Thrown into a rule that is over its CPU budget."""
 
     why = "over its CPU budget"
+
+
+class Ended(GreenletExit):
+    """Thrown into a greenlet of ours that runs rules, to end it: the one thing that passes through them, and is no failure."""
 
 
 class Tripped(Exception):

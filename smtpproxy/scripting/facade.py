@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -33,7 +34,6 @@ from smtpproxy.scripting.doors.log import Log
 from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store, holder
 from smtpproxy.scripting.doors.users import Users
-from smtpproxy.scripting.errors import RuleTimeout
 from smtpproxy.scripting.lists import ListError
 from smtpproxy.scripting.secret import Secret
 from smtpproxy.scripting.verdict import Verdict, accept, close, defer, deny
@@ -42,6 +42,8 @@ from smtpproxy.wire.reply import Reply
 
 SCRIPT = "smtpproxy.script"
 TOGETHER_LIMIT = 16
+TOGETHER_DEPTH = 4
+_depth: ContextVar[int] = ContextVar("smtpproxy_together", default=0)
 TYPES: Mapping[str, type] = {
     kind.__name__: kind for kind in (Client, Delivery, Login, Mail, Notes, Part, Recipient, Reply, Results, Sender)
 }
@@ -53,16 +55,19 @@ F = TypeVar("F", bound=Callable[[], Any])
 def together(*functions: Callable[[], Any]) -> tuple[Any, ...]:
     """Run functions without arguments at the same time (16 at most), and return their results in order.
 
-    The first error ends the others and is raised here.
+    The first error ends the others and is raised here.  RuntimeError for one inside of another, four deep.
     """
+    if (depth := _depth.get()) == TOGETHER_DEPTH:
+        raise RuntimeError("together() inside of together(), too deep")
     results: list[Any] = [None] * len(functions)
     errors: list[BaseException] = []
     pool = Pool(TOGETHER_LIMIT)
 
     def run(index: int, function: Callable[[], Any]) -> None:
+        _depth.set(depth + 1)
         try:
             results[index] = function()
-        except (Exception, RuleTimeout, SystemExit, KeyboardInterrupt) as error:
+        except BaseException as error:  # whatever it is: an answer that is not there must not pass for None
             errors.append(error)
             pool.kill(block=False)
 

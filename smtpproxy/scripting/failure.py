@@ -7,17 +7,27 @@ author's own files.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from smtpproxy.facts.missing import RULES
 from smtpproxy.scripting.errors import RuleError, RuleTimeout
 from smtpproxy.scripting.verdict import Verdict
 
 if TYPE_CHECKING:
     from smtpproxy.scripting.runner import Call, Entry
 
-MODULE_PREFIX = "rules@"
-"""Python rule files are modules of such a name; frames of other modules are not the author's."""
+MODULE_PREFIX = RULES
+"""Frames of other modules are not the author's."""
+
+
+TEXT_LIMIT = 1000
+"""Characters of an error's text that are worth keeping."""
+
+# as the interpreter has them: a rule's own class may say what it likes
+_NAME: Callable[[type], str] = type.__dict__["__name__"].__get__
+_TRACEBACK: Callable[[BaseException], TracebackType | None] = BaseException.__dict__["__traceback__"].__get__
 
 
 class Nonsense(Exception):
@@ -34,29 +44,49 @@ class Failure(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException, at: str = "") -> Failure:
-        """`at` is where the error was if the error does not know."""
-        frames = error.frames if isinstance(error, RuleError) else author_frames(error.__traceback__)
-        place = _place(error) or (frames[-1].split(" ")[0] if frames else at)
-        return cls(place, _text(error), frames, isinstance(error, RuleTimeout))
+        """`at` is where the error was if the error does not know. Raises nothing, whatever the error's class is up to."""
+        frames = author_frames(_TRACEBACK(error))
+        try:
+            if _is(error, RuleError):
+                frames = error.frames  # type: ignore[attr-defined]
+            place = _place(error) or _last(frames, at)
+            return cls(place, _text(error), frames, _is(error, RuleTimeout))
+        except BaseException:
+            return cls(_last(frames, at), type_name(error), frames, False)
+
+
+def type_name(thing: object) -> str:
+    """The name of its class, whatever that class says of itself."""
+    return _NAME(type(thing))
 
 
 def rule_error(error: BaseException, file: str) -> RuleError:
     """What the code of a rule raised while it was loaded, as the error of this file."""
     failure = Failure.of(error, at=file)
-    return RuleError(error.text if isinstance(error, RuleError) else failure.error, failure.at)
+    return RuleError(error.text if _is(error, RuleError) else failure.error, failure.at)  # type: ignore[attr-defined]
 
 
-def _text(error: BaseException) -> str:
-    if isinstance(error, RuleError):
-        return f"{type(error).__name__}: {error.text}"
-    if isinstance(error, RuleTimeout):
+def _is(error: BaseException, kind: type[BaseException]) -> bool:
+    """isinstance() would ask the error itself."""
+    return issubclass(type(error), kind)
+
+
+def _last(frames: tuple[str, ...], at: str) -> str:
+    """The innermost in a file; code that a rule has made up stands in none."""
+    return next((frame.split(" ")[0] for frame in reversed(frames) if not frame.startswith("<")), at)
+
+
+def _text(error: Any) -> str:
+    if _is(error, RuleError):
+        return f"{type_name(error)}: {error.text}"
+    if _is(error, RuleTimeout):
         return f"Timeout: {error.why}"
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg}"
+    if _is(error, SyntaxError):
+        return f"{type_name(error)}: {error.msg}"[:TEXT_LIMIT]
     try:
-        return f"{type(error).__name__}: {error}".removesuffix(": ")
-    except Exception:  # the rule's own exception class, with a __str__ that fails too
-        return type(error).__name__
+        return f"{type_name(error)}: {error}"[:TEXT_LIMIT].removesuffix(": ")
+    except BaseException:  # the rule's own exception class, with a __str__ that fails too, or does not end
+        return type_name(error)
 
 
 def author_frames(tb: TracebackType | None) -> tuple[str, ...]:
@@ -79,15 +109,15 @@ def verdict_for(declared: str, call: Call, entry: Entry) -> Verdict | None:
         verdict = Verdict("deny", 550, "5.7.1", f"Refused: a rule failed, id {call.id}")
     else:
         verdict = Verdict("defer", 451, "4.3.0", f"Temporary failure in a rule, id {call.id}")
-    verdict.rule = entry.rule.name
+    verdict.given_by(entry.rule.name, entry.hook.name)
     return verdict
 
 
-def _place(error: BaseException) -> str:
-    if isinstance(error, RuleError):
-        return error.at
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{_short(error.filename)}:{error.lineno or 0}"
+def _place(error: Any) -> str:
+    if _is(error, RuleError):
+        return str(error.at)
+    if _is(error, SyntaxError) and error.filename:
+        return f"{_short(error.filename)}:{int(error.lineno or 0)}"
     return ""
 
 

@@ -10,12 +10,12 @@ from typing import Any
 from smtpproxy.scripting.breaker import Breaker
 from smtpproxy.scripting.budget import Budget
 from smtpproxy.scripting.errand import Errand
-from smtpproxy.scripting.errors import RuleError
+from smtpproxy.scripting.errors import RuleError, RuleTimeout
 from smtpproxy.scripting.failure import Failure, rule_error
 from smtpproxy.scripting.hooks import CHAIN_BUDGET, EVERY, HOOKS, LOAD_CPU_BUDGET, Hook
 from smtpproxy.scripting.instance import Instance, run_python
 from smtpproxy.scripting.lua_rules import run_lua
-from smtpproxy.scripting.runner import RULE_FAILURES, Call, Entry, LogFunction
+from smtpproxy.scripting.runner import Call, Entry, LogFunction
 from smtpproxy.scripting.trace import Trace
 
 
@@ -51,6 +51,8 @@ class Library:
         self.breaker: Breaker | None = None
         """Counts the failures of timers."""
         self.loaded: dict[tuple[str, str], Instance] = {}
+        self._endless: dict[tuple[str, str], tuple[str, str]] = {}
+        """Versions that took all their time to be loaded, and why: a save of another file does not try them again."""
         self._retired: deque[tuple[Instance, ...]] = deque()
 
     def load(self, instance: Instance, check: Callable[[Instance], None]) -> Instance:
@@ -58,29 +60,30 @@ class Library:
         if instance.key in self.loaded:
             check(self.loaded[instance.key])
             return self.loaded[instance.key]
-        try:
-            self._guarded(instance, HOOKS["on_load"], lambda: self._run(instance))
-            check(instance)
-            self._told_so(instance)
-        except RULE_FAILURES as error:
+        if instance.key in self._endless:
+            raise RuleError(*self._endless[instance.key])
+        error = self._guarded(instance, HOOKS["on_load"], lambda: self._run(instance, check))
+        if error is not None:
             instance.forget()
-            raise rule_error(error, instance.source.file) from error
+            failed = rule_error(error, instance.source.file)
+            if issubclass(type(error), RuleTimeout):
+                self._endless[instance.key] = failed.text, failed.at
+            raise failed from error
+        if self.live and "on_load" in instance.hooks:
+            error = self._guarded(instance, HOOKS["on_load"], instance.hooks["on_load"])
+        if error is not None:
+            failed = rule_error(error, instance.source.file)
+            instance.forget()
+            raise RuleError(f"on_load failed: {failed.text}", failed.at) from error
         self.loaded[instance.key] = instance
         return instance
 
-    def _told_so(self, instance: Instance) -> None:
-        if self.live and "on_load" in instance.hooks:
-            try:
-                self._guarded(instance, HOOKS["on_load"], instance.hooks["on_load"])
-            except RULE_FAILURES as error:
-                failed = rule_error(error, instance.source.file)
-                raise RuleError(f"on_load failed: {failed.text}", failed.at) from error
-
-    def _run(self, instance: Instance) -> None:
+    def _run(self, instance: Instance, check: Callable[[Instance], None]) -> None:
         if instance.source.language == "lua":
             run_lua(instance, self.notes)
         else:
             run_python(instance, self.notes)
+        check(instance)
 
     def hold(self, instances: Iterable[Instance]) -> Held:
         """Count a new table's use of these until what is given back is gone."""
@@ -120,9 +123,8 @@ class Library:
 
     def attempt(self, instance: Instance, hook: Hook, function: Callable[[], Any]) -> bool:
         """Run, and log it if it fails: then False."""
-        try:
-            self._guarded(instance, hook, function)
-        except RULE_FAILURES as error:
+        error = self._guarded(instance, hook, function)
+        if error is not None:
             failure = Failure.of(error, at=instance.source.file)
             self.log(
                 "rule_failed", level="error", rule=instance.source.name, version=instance.version, hook=hook.name,
@@ -131,12 +133,13 @@ class Library:
             return False
         return True
 
-    def _guarded(self, instance: Instance, hook: Hook, function: Callable[[], Any]) -> None:
+    def _guarded(self, instance: Instance, hook: Hook, function: Callable[[], Any]) -> BaseException | None:
+        """What it raised."""
         call = Call(trace=Trace(f"{hook.name} {instance.source.name}"), doors=self.doors)
         wall = CHAIN_BUDGET if hook is EVERY else hook.wall
         call.entry = Entry(_Owner(instance), hook, function, wall=wall, cpu=LOAD_CPU_BUDGET)
         call.deadline = self.budget.clock() + wall
-        Errand(call, function, self.budget.running).wait()
+        return Errand(call, function, self.budget.running).wait()
 
 
 def closure(instance: Instance) -> Iterable[Instance]:

@@ -119,7 +119,7 @@ class Rules:
 
     def load(self) -> Report:
         """Read everything now. Raises FolderRefused; what is wrong with single files stands in the report."""
-        with self._building:
+        with self._building, self.budget.started():
             if self.folder:
                 self.folder.load()
             return self._rebuild()
@@ -253,10 +253,11 @@ class Rules:
         self.timers.follow(new)
 
     def _refuse(self, old: Table, new: Table, why: str) -> None:
-        """Others could not take the new table: what is new in it is not tried again."""
+        """Others could not take the new table: the file that they name, else all that is new in it, is not tried again."""
         known = {instance.version for instance in old.instances.values()}
-        fresh = [instance.version for instance in new.instances.values() if instance.version not in known]
-        self._refused.update(dict.fromkeys(fresh, why))
+        fresh = {file: instance.version for file, instance in new.instances.items() if instance.version not in known}
+        blamed = fresh.get(why.partition(": ")[0].partition(":")[0])
+        self._refused.update(dict.fromkeys([blamed] if blamed else fresh.values(), why))
         if not fresh:
             raise RuleError(why)
 

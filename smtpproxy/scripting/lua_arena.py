@@ -217,7 +217,7 @@ class Arena:
                 raise ValueError(from_lua(misuse))
             options = {} if code is None else {"code": code}
             made = _MAKERS[kind](from_lua(text), **options, **({"relay": True} if relay else {}))
-            made.line, made.path = line, self.file
+            made.made_at(line, self.file)
         except (TypeError, ValueError) as error:
             made = Misuse(f"{kind}: {error}", line)
         self.objects.append(made)

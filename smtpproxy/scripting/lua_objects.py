@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from smtpproxy.config.problem import did_you_mean
+from smtpproxy.facts.missing import Fact
 from smtpproxy.facts.surface import SURFACE
 from smtpproxy.scripting.verdict import Verdict
 from smtpproxy.wire.reply import Reply
@@ -58,7 +59,10 @@ class Kind:
     def write(self, thing: Any, key: str | float, value: Any) -> None:
         if key not in self.writes:
             raise AttributeError(self.unassignable(key))
-        setattr(thing, str(key), value)
+        if isinstance(thing, Fact):
+            thing.assign(str(key), value)
+        else:
+            setattr(thing, str(key), value)
 
     def method(self, thing: Any, name: str) -> Callable[..., Any]:
         if name not in self.calls:

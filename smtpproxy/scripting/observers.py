@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from smtpproxy.scripting.errors import Ended
 from smtpproxy.scripting.hooks import CALL_BUDGET
 from smtpproxy.scripting.runner import Call, Chain, Chains, decide
 from smtpproxy.scripting.trace import Trace
@@ -62,7 +63,7 @@ class Observers:
 
     def stop(self) -> None:
         if self._greenlet is not None:
-            self._greenlet.kill(timeout=CALL_BUDGET)
+            self._greenlet.kill(Ended, timeout=CALL_BUDGET)
             self._greenlet = None
 
     def _go_on(self) -> None:

@@ -15,7 +15,8 @@ of the hub between any two: a hundred spinning rules hold the hub no longer than
 greenlet is *parked*: it is never resumed, and whoever waits for it goes on without it (`Call.abandoned`). At most LIMIT
 greenlets are; more are slowed down instead, to a slice a second.
 
-A turn is given, and an exception thrown, only where `stacks.py` says that this is safe.
+A turn is given, and an exception thrown, only where `stacks.py` says that this is safe; where it never seems to be,
+`ambush.py` waits for the rule's next line.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ import gevent
 from greenlet import getcurrent
 
 from smtpproxy.scripting import facade, instance
+from smtpproxy.scripting.ambush import Ambush
 from smtpproxy.scripting.errand import Errand
 from smtpproxy.scripting.errors import CpuTimeout
 from smtpproxy.scripting.hooks import CPU_BUDGET
 from smtpproxy.scripting.runner import CALL, NEVER, Call, Entry, decide
-from smtpproxy.scripting.stacks import Stack, may_write, read, rule_of
+from smtpproxy.scripting.stacks import Stack, innermost, may_write, read, rule_of
 
 TICK = 0.008
 SLICE = 0.02
@@ -68,6 +70,11 @@ class Meter:
         self.strikes = 0
         self.next = 0.0
         self.put_off = 0
+
+    def strike(self) -> None:
+        """It was told to stop."""
+        self.strikes += 1
+        self.next = self.used + SLICE
 
 
 class Preempted:
@@ -117,6 +124,7 @@ class Preemption:
         self._strangers: WeakKeyDictionary[Any, Meter] = WeakKeyDictionary()
         self._doors_in = frozenset(doors_in())
         self._started = False
+        self._ambush = Ambush()
 
     def start(self) -> None:
         """Meter from now on. Only a process's main thread is told of signals: elsewhere nothing is metered."""
@@ -170,16 +178,22 @@ class Preemption:
         current = getcurrent()
         if current is self._hub or not self._started:
             return
+        self._ambush.lift()
         stack = read(frame, self._doors_in)
         meter = self._meter(current, stack, spent)
-        if meter is not None and stack.stoppable:
+        if meter is None:
+            return
+        if stack.at:
             self._act(meter, stack, frame, now)
+        elif self._over(meter):
+            self._lie_in_wait(meter, frame)
 
     def _meter(self, current: Any, stack: Stack, spent: float) -> Meter | None:
         """The meter of what runs, with this tick's time on it; None when no rule is at work."""
         call = CALL.get(None)
         if call is None or call.entry is None or call.deadline == NEVER:
-            return self._stranger(current, spent) if stack.stoppable and stack.base is None else None
+            # also a rule's __str__ or __del__ that we have called, when its hook was over
+            return self._stranger(current, call, stack, spent) if stack.stoppable else None
         meter: Meter | None = call.meter
         if meter is None or meter.entry is not call.entry or meter.deadline != call.deadline:
             meter = call.meter = Meter(call.entry, call.deadline)
@@ -187,29 +201,40 @@ class Preemption:
         meter.used += spent
         return meter
 
-    def _stranger(self, current: Any, spent: float) -> Meter:
-        """A greenlet or a thread that a rule began for itself."""
-        meter = self._strangers.get(current)
-        if meter is None:
+    def _stranger(self, current: Any, call: Call | None, stack: Stack, spent: float) -> Meter:
+        """A greenlet or a thread that a rule began for itself; or a session that runs what a hook has left behind."""
+        meter: Meter | None
+        if call is not None and stack.base is not None:
+            meter = call.meter
+            if meter is None or meter.entry is not None:
+                meter = call.meter = Meter(None, NEVER)
+        elif (meter := self._strangers.get(current)) is None:
             meter = self._strangers[current] = Meter(None, NEVER)
         meter.used += spent
         return meter
 
-    def _act(self, meter: Meter, stack: Stack, frame: FrameType | None, now: float) -> None:
+    def _over(self, meter: Meter) -> bool:
         budget = CPU_BUDGET if meter.entry is None else meter.entry.cpu
-        over = meter.used > budget and meter.used >= meter.next
-        if over and (meter.strikes < STRIKES or not self._may_park(meter)):
-            meter.strikes += 1
-            meter.next = meter.used + SLICE
-            if meter.entry is None and meter.strikes == 1:
-                self._tell_stranger("rule_failed", stack)
-            raise CpuTimeout
+        return meter.used > budget and meter.used >= meter.next
+
+    def _lie_in_wait(self, meter: Meter, frame: FrameType | None) -> None:
+        self._ambush.lay(innermost(frame, self._doors_in), meter.strike)
+
+    def _act(self, meter: Meter, stack: Stack, frame: FrameType | None, now: float) -> None:
+        over = self._over(meter)
+        if over and (meter.strikes < STRIKES or not stack.switchable or not self._may_park(meter)):
+            if stack.stoppable:
+                meter.strike()
+                if meter.entry is None and meter.strikes == 1:
+                    self._tell_stranger("rule_failed", stack)
+                raise CpuTimeout
+            self._lie_in_wait(meter, frame)
         if not self._safe(meter, stack, frame, now):
             return
-        if over and len(self.parked) < LIMIT:
+        if over and meter.strikes >= STRIKES and len(self.parked) < LIMIT:
             self._park(meter, stack)
         self._preempted.give_way()
-        if over:
+        if over and meter.strikes >= STRIKES:
             gevent.sleep(PENALTY)
         self._last = time.thread_time()
 

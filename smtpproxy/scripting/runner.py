@@ -14,17 +14,14 @@ from typing import Any, NoReturn
 
 import greenlet
 
-from smtpproxy.scripting.errors import RuleTimeout, Tripped
-from smtpproxy.scripting.failure import Failure, Nonsense, verdict_for
+from smtpproxy.scripting.errors import Ended, RuleTimeout, Tripped
+from smtpproxy.scripting.failure import Failure, Nonsense, type_name, verdict_for
 from smtpproxy.scripting.hooks import CPU_BUDGET, Hook
 from smtpproxy.scripting.trace import CPU, HOOK, Fault, Trace
 from smtpproxy.scripting.verdict import Verdict
 
 LogFunction = Callable[..., None]
 """`log(event, **fields)`: one record."""
-
-# SystemExit and KeyboardInterrupt raised by a rule are its failure; GreenletExit and the like are not of its making
-RULE_FAILURES = (Exception, RuleTimeout, SystemExit, KeyboardInterrupt)
 
 NEVER = float("inf")
 _clock = time.monotonic
@@ -192,14 +189,18 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
                 ended = _clock()
                 if call.meter is not None:
                     _metered(call, entry)
-                append((HOOK, began, ended, entry, verdict))
                 if verdict is None and ended <= deadline:
+                    append((HOOK, began, ended, entry, None))
                     began = ended
                     continue
                 call.deadline = NEVER
+                # whatever else a rule returns is not kept: it would be its code that runs when somebody looks at it
+                append((HOOK, began, ended, entry, verdict if type(verdict) is Verdict else type_name(verdict)))
                 late, began = ended > deadline, ended
                 answer = _answered(chains, call, entry, verdict, late=late)
-            except RULE_FAILURES as error:
+            except Ended:
+                raise
+            except BaseException as error:  # SystemExit, GreenletExit, a gevent.Timeout: all of the rule's making
                 call.deadline = NEVER
                 if call.meter is not None:
                     _metered(call, entry)
@@ -218,12 +219,11 @@ def _answered(chains: Chains, call: Call, entry: Entry, verdict: Any, *, late: b
     """The verdict if this hook allows it and `on_deny` lets it stand. Raises what makes it a failure of the rule."""
     if late:
         raise RuleTimeout
-    if not isinstance(verdict, Verdict):
-        raise Nonsense(f"{entry.hook.name} returned {type(verdict).__name__}, which is no verdict")
+    if type(verdict) is not Verdict:
+        raise Nonsense(f"{entry.hook.name} returned {type_name(verdict)}, which is no verdict")
     if verdict.kind not in entry.hook.verdicts:
         raise Nonsense(f"{entry.hook.name} may not answer {verdict.kind}()")
-    verdict.rule = entry.rule.name
-    verdict.hook = entry.hook.name
+    verdict.given_by(entry.rule.name, entry.hook.name)
     if verdict.kind == "accept" or not chains.on_deny or entry.hook.name == "on_deny":
         return verdict
     overruled = decide(chains, chains.on_deny, call, call.client, call.mail, verdict)
@@ -244,7 +244,7 @@ def failed(chains: Chains, call: Call, entry: Entry, error: BaseException, began
     failure = Failure.of(error, at=entry.rule.place(entry.function))
     declared = entry.on_timeout if failure.timeout else entry.on_error
     call.trace.failure(Fault(entry, failure.error, failure.at, declared), failure.frames, began)
-    if isinstance(error, Tripped):
+    if type(error) is Tripped:
         chains.breaker.refused(entry)
         return verdict_for(declared, call, entry)
     rule = entry.rule

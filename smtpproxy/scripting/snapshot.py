@@ -38,7 +38,7 @@ def freeze(value: Any) -> Any:
 def _mail(mail: Mail) -> Mail:
     frozen = copy.copy(mail)
     frozen.client = _client(mail.client)
-    frozen.recipients = [_party(rcpt) for rcpt in mail.recipients]
+    frozen._recipients = [_party(rcpt) for rcpt in mail.recipients]
     frozen._sender = _party(mail.sender)
     frozen._notes = _notes(mail._notes)
     frozen._results = _results(mail._results)

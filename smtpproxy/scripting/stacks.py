@@ -6,6 +6,8 @@ at signals (`re`, long integers, `repr`, a write that was interrupted):
 
 - Code of ours and of gevent is written for switches at its own places, not for one at any place: never. So is code of
   Lua, which shows as the frame of ours that called it.
+- Facts, and what they are made of, belong to one mail and know of no greenlets: a turn may be given in the middle. But
+  nothing is thrown into them, they would be half changed.
 - `importlib` holds a module's lock while the module's code runs. Another greenlet that imports it would wait for a lock
   of a greenlet that waits for its turn, which is sound, but in 3.12 these locks know threads and not greenlets: never.
 - `threading` and `logging` keep state that is changed under locks by steps: never.
@@ -26,6 +28,9 @@ from typing import NamedTuple
 
 from smtpproxy.scripting.failure import MODULE_PREFIX
 
+_PURE = ("smtpproxy.facts.", "smtpproxy.wire.", "smtpproxy.message.", "smtpproxy.scripting.verdict")
+_FILES = "smtpproxy.message.body"
+"""A stored message is a file with one place for all who read it."""
 _HOST = ("smtpproxy", "gevent", "greenlet", "lupa")
 _LOCKING = ("importlib._bootstrap", "_frozen_importlib", "threading", "logging")
 _WRITERS = frozenset({"write", "writelines", "flush", "print", "dump", "writerow", "writerows", "seek", "truncate"})
@@ -53,24 +58,37 @@ NOBODY = Stack()
 def read(frame: FrameType | None, doors_in: frozenset[CodeType]) -> Stack:
     """What is on this stack. `doors_in` are the functions of ours that call rules, and nothing else, directly."""
     at = module = ""
-    alone = True
+    alone = own = True
     for _ in range(_DEEP):
         if frame is None:
-            return Stack(at, module, True, alone) if at else NOBODY
+            return Stack(at, module, own, alone) if at else NOBODY
         name = frame.f_globals.get("__name__")
         if type(name) is str:
             if not at and name.startswith(MODULE_PREFIX):
                 at, module = place(frame), name
+            elif name.startswith(_PURE) and name != _FILES:
+                own = own and bool(at)
             elif name.startswith(_HOST) or (name.startswith(_LOCKING) and frame.f_code is not THREAD):
                 if not at:
                     return NOBODY
                 if frame.f_code in doors_in:
-                    return Stack(at, module, True, alone, frame.f_code)
+                    return Stack(at, module, own, alone, frame.f_code)
                 alone = False
             elif frame.f_code is THREAD and at:
-                return Stack(at, module, True, alone)
+                return Stack(at, module, own, alone)
         frame = frame.f_back
-    return Stack(at, module, bool(at), False)
+    return Stack(at, module, own, False) if at else NOBODY
+
+
+def innermost(frame: FrameType | None, doors_in: frozenset[CodeType]) -> FrameType | None:
+    """The frame of a rule in which one of our functions was called; None when none has called."""
+    for _ in range(_DEEP):
+        if frame is None or frame.f_code in doors_in:
+            return None
+        if str(frame.f_globals.get("__name__")).startswith(MODULE_PREFIX):
+            return frame
+        frame = frame.f_back
+    return None
 
 
 THREAD: CodeType = threading.Thread.run.__code__

@@ -18,6 +18,7 @@ from smtpproxy.scripting.settings import Keys
 UNNUMBERED = 1_000_000
 """The order of a rule that has none: behind those that have."""
 
+MOST = 1 << 31
 _NUMBER = re.compile(r"\d+")
 _FAILURES = ("defer", "deny", "continue", "quarantine")
 
@@ -98,13 +99,13 @@ class Rule:
 def validate(instance: Instance, quarantine: str) -> None:
     """Raises RuleError for a declaration that cannot be kept: `on_error`, `on_timeout`, `order`."""
     order = instance.declared.get("order", 0)
-    if not isinstance(order, int) or isinstance(order, bool):
+    if type(order) is not int or abs(order) > MOST:
         raise RuleError(f"order must be a whole number, not {order!r}")
     for name in ("on_error", "on_timeout"):
         declared = instance.declared.get(name, {})
-        if isinstance(declared, str):
+        if type(declared) is str:
             _check_failure(name, declared, quarantine)
-        elif isinstance(declared, Mapping):
+        elif type(declared) is dict:
             for hook, verdict in declared.items():
                 _check_hook_failure(name, hook, verdict, quarantine)
         else:
@@ -112,7 +113,7 @@ def validate(instance: Instance, quarantine: str) -> None:
 
 
 def _check_hook_failure(name: str, hook: Any, verdict: Any, quarantine: str) -> None:
-    if hook not in HOOKS:
+    if type(hook) is not str or hook not in HOOKS:
         raise RuleError(f'{name}: there is no hook "{hook}"; {did_you_mean(str(hook), HOOKS)}')
     _check_failure(name, verdict, quarantine)
     if verdict not in HOOKS[hook].failures:
@@ -120,7 +121,7 @@ def _check_hook_failure(name: str, hook: Any, verdict: Any, quarantine: str) -> 
 
 
 def _check_failure(name: str, verdict: Any, quarantine: str) -> None:
-    if verdict not in _FAILURES:
+    if type(verdict) is not str or verdict not in _FAILURES:
         raise RuleError(f"{name} = {verdict!r}; {did_you_mean(str(verdict), _FAILURES)}")
     if verdict == "quarantine" and not quarantine:
         raise RuleError(f'{name} = "quarantine": there is no [handoff.NAME] with kind = "quarantine"')
@@ -179,8 +180,11 @@ class Table:
             for rule in self.rules
             if chosen(rule.name, patterns) and (not rule.keys.listeners or listener in rule.keys.listeners)
         ]
-        chains = {hook: tuple(self.entries[rule.name][hook] for rule in rules if hook in rule.hooks) for hook in HOOKS}
-        return {hook: chain for hook, chain in chains.items() if chain}
+        chains: dict[str, list[Entry]] = {hook: [] for hook in HOOKS}
+        for rule in rules:
+            for hook, entry in self.entries[rule.name].items():
+                chains[hook].append(entry)
+        return {hook: tuple(chain) for hook, chain in chains.items() if chain}
 
 
 def chosen(name: str, patterns: Iterable[str]) -> bool:

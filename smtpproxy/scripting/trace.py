@@ -284,7 +284,7 @@ def _hook(entry: Any, verdict: object) -> list[str]:
     elif isinstance(verdict, Verdict):
         answer = f"{verdict} at line {verdict.line}"
     else:
-        answer = type(verdict).__name__
+        answer = str(verdict)
     return [f"{entry.hook.name} {entry.rule.name} [{entry.rule.version}]: {answer}"]
 
 

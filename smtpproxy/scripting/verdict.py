@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from smtpproxy.wire.reply import Reply
 
@@ -15,8 +17,14 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _TEXT_LIMIT = 450
 
 
+_KINDS: Mapping[str, str] = {"accept": "2", "deny": "5", "defer": "4", "close": "45"}
+"""What kinds there are, and the first digits that their reply codes may have."""
+
+_put = object.__setattr__
+
+
 class Verdict:
-    """One answer. `rule` and `hook` are set when the answer is taken, `line` and `path` are where it was made."""
+    """One answer, which rules cannot change: `rule` and `hook` are who gave it last, `line` and `path` where it was made."""
 
     __slots__ = ("code", "enhanced", "hang_up", "hook", "kind", "line", "path", "relay", "rule", "text")
 
@@ -31,16 +39,44 @@ class Verdict:
         hang_up: bool = False,
         frame: FrameType | None = None,
     ) -> None:
-        self.kind = kind
-        self.code = code
-        self.enhanced = enhanced
-        self.text = text
-        self.relay = relay
-        self.hang_up = hang_up
-        self.rule = ""
-        self.hook = ""
-        self.line = frame.f_lineno if frame is not None else 0
-        self.path = frame.f_code.co_filename if frame is not None else ""
+        if kind not in _KINDS or str(code)[0] not in _KINDS[kind]:
+            raise ValueError(f"there is no {kind} with code {code}")
+        _put(self, "kind", kind)
+        _put(self, "code", code)
+        _put(self, "enhanced", enhanced)
+        _put(self, "text", text)
+        _put(self, "relay", relay)
+        _put(self, "hang_up", hang_up)
+        self.given_by("", "")
+        self.made_at(frame.f_lineno if frame is not None else 0, frame.f_code.co_filename if frame is not None else "")
+
+    if TYPE_CHECKING:
+        kind: str
+        code: int
+        enhanced: str
+        text: str
+        relay: bool
+        hang_up: bool
+        rule: str
+        hook: str
+        line: int
+        path: str
+    else:
+
+        def __setattr__(self, name: str, value: object = None) -> None:
+            raise AttributeError(f"a verdict cannot be changed: answer with another one instead of setting its {name}")
+
+        __delattr__ = __setattr__
+
+    def given_by(self, rule: str, hook: str) -> None:
+        """Which rule has answered with it, at which hook (the runner says so)."""
+        _put(self, "rule", rule)
+        _put(self, "hook", hook)
+
+    def made_at(self, line: int, path: str) -> None:
+        """Where, when no frame of Python's can tell (a Lua rule's arena says so)."""
+        _put(self, "line", line)
+        _put(self, "path", path)
 
     @property
     def file(self) -> str:
@@ -70,7 +106,7 @@ def accept(text: str = "", *, relay: bool = False) -> Verdict:
 
     `text` is for our reply, where the reply is ours.
     """
-    return Verdict("accept", 250, "2.0.0", _clean(text) or "OK", relay=relay, frame=sys._getframe(1))
+    return Verdict("accept", 250, "2.0.0", _clean(text) or "OK", relay=bool(relay), frame=sys._getframe(1))
 
 
 def deny(text: str = "", *, code: str | int = "550 5.7.1") -> Verdict:

@@ -123,6 +123,8 @@ class Worker:
         try:
             build.data_folder(self.config)
             sweep(self.config.data)
+            gevent.get_hub().SYSTEM_ERROR = ()  # a greenlet of a rule's that exits ends itself, and not this process
+            self.rules.budget.start()  # what is loaded may begin greenlets that spin
             self._load_rules()
         except (OSError, FolderRefused, RuleError) as error:
             raise Refused(str(error)) from None
@@ -151,7 +153,7 @@ class Worker:
         try:
             self.rules.prepare(assembled)
         except RuleError as error:
-            why = str(error)
+            why = f"{error.at}: {error.text}" if error.at else error.text
         assert self._link is not None
         self._link.prepared(assembled.table, why)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from gevent import Timeout
+
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import Body
@@ -61,7 +63,7 @@ def receive(session: Session, transaction: Transaction, intake: Intake) -> Reply
         reply = session.refused(refusal.reply, refusal.cause)
     except (ConnectionLost, Expired, Interrupted):
         raise
-    except Exception:
+    except (Exception, Timeout):  # a gevent.Timeout that a rule has left behind
         reply = session.our_fault()
     if not intake.ended and not intake.drain():
         session.closing = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from gevent import Timeout
+
 from smtpproxy.net.connection import Expired
 from smtpproxy.session.pace import TooSlow
 from smtpproxy.wire.reply import Reply
@@ -18,6 +20,20 @@ TOO_LONG = Reply(421, "4.4.2", "You have taken too long, closing connection")
 
 QUIT = "quit"
 LOST = "lost"
+
+
+def first_octets(session: Session) -> bytes:
+    """What the client says first."""
+    while True:
+        try:
+            return session.connection.take()
+        except Timeout as late:
+            left_behind(session, late)
+
+
+def left_behind(session: Session, late: Timeout) -> None:
+    """gevent's: a rule has set it and not cancelled it, and now it goes off while the session waits for its client."""
+    session.services.log("timeout_left_behind", level="warning", id=session.call.id, error=str(late))
 
 
 def too_late(session: Session, expired: Expired) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from smtpproxy.facts.capabilities import Capabilities
@@ -213,5 +214,5 @@ def xforward(session: Session, command: Command) -> Reply:
     client = session.client
     if client.address not in session.entrance.xforward_from:
         return NOT_AUTHORIZED
-    client.forwarded = {**client.forwarded, **parse_xforward(command.argument)}
+    client.forwarded = MappingProxyType({**client.forwarded, **parse_xforward(command.argument)})
     return NOOP_OK

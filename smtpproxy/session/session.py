@@ -6,7 +6,9 @@ import traceback
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from smtpproxy.facts.client import Client
+from gevent import GreenletExit, Timeout
+
+from smtpproxy.facts.client import NOTHING, Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.net.connection import NEVER, Connection, ConnectionLost, Expired
@@ -109,6 +111,8 @@ class Session:
             self.ended = ending.LOST
         except LineFlood:
             self._last_words(TOO_LONG)
+        except GreenletExit:  # nobody of ours ends a session so: a rule does
+            self._last_words(GIVEN_UP)
         finally:
             self._end()
 
@@ -134,7 +138,7 @@ class Session:
             return
         self.answer(welcome(self))
         if not self.closing and not encrypted:
-            first = connection.take()
+            first = ending.first_octets(self)
             if looks_like_tls(first) or looks_like_http(first.split(b"\n", 1)[0].rstrip(b"\r")):
                 self.answer(NOT_SMTP)
             elif looks_like_proxy(first):
@@ -152,6 +156,8 @@ class Session:
             line = self.connection.read_line()
         except LineTooLong:
             self.answer(TOO_LONG)
+        except Timeout as late:
+            ending.left_behind(self, late)
         else:
             self._perform(line)
 
@@ -176,7 +182,7 @@ class Session:
             reply = self.refused(refused.reply, "unreadable command" if hidden else refused.cause)
         except (ConnectionLost, Expired, LineFlood, Stopping):
             raise
-        except Exception:
+        except (Exception, Timeout):  # a gevent.Timeout that a rule has left behind
             reply = self.our_fault()
         if reply is not None:
             self.answer(reply)
@@ -356,7 +362,7 @@ class Session:
         if self.state > State.GREETED:
             self.state = State.GREETED
         if self.client.forwarded:
-            self.client.forwarded = {}  # it spoke of this mail only
+            self.client.forwarded = NOTHING  # it spoke of this mail only
         if transaction is None:
             return
         transaction.abandon()

@@ -98,7 +98,7 @@ class Transaction:
                 raise Refusal(NO_SUCH_HANDOFF, f"a rule has a copy made at the hand-off {name!r}, which keeps no mail")
             part = self._another(outlet)
             part.aside = True
-            refused += self._begun(part, self.mail.recipients)
+            refused += self._begun(part, list(self.mail.recipients))
         return refused
 
     def _divided(self, part: Part) -> Iterator[tuple[Recipient, Reply]]:

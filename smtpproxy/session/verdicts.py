@@ -70,7 +70,7 @@ def _trace(session: Session, chain: Chain, verdict: Verdict, rcpt: Recipient) ->
     """As if its rule had returned it. A verdict that was made in a helper is known to be of a rule only if there is one."""
     entry = next((entry for entry in chain if entry.rule.file == verdict.file), chain[0] if len(chain) == 1 else None)
     session.trace.note(f"verdict on <{rcpt}>: {verdict}")
-    verdict.rule = entry.rule.name if entry is not None else verdict.file
+    verdict.given_by(entry.rule.name if entry is not None else verdict.file, verdict.hook)
     if entry is not None:
         now = monotonic()
         session.trace.append((HOOK, now, now, entry, verdict))

@@ -118,7 +118,9 @@ def write_instance(folder: Path, toml: str, rules: Mapping[str, str]) -> None:
         (scripts / name).write_text(source, "utf-8")
 
 
-def start_server(folder: Path, toml: str, rules: Mapping[str, str] | None = None) -> RunningServer:
+def start_server(
+    folder: Path, toml: str, rules: Mapping[str, str] | None = None, *, within: float = 15.0
+) -> RunningServer:
     """Write an instance and start it; ready when every listener says where it listens. Raises AssertionError if not."""
     write_instance(folder, toml, rules or {})
     printed = folder / "printed.log"
@@ -128,7 +130,7 @@ def start_server(folder: Path, toml: str, rules: Mapping[str, str] | None = None
     server = RunningServer(folder, process, printed)
     wanted = len(re.findall(r"^\[listener\.", toml, re.MULTILINE))
     try:
-        until(lambda: process.poll() is not None or len(server.listeners) >= wanted, 15.0, "listening")
+        until(lambda: process.poll() is not None or len(server.listeners) >= wanted, within, "listening")
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}:\n{server.log}")
     except AssertionError:

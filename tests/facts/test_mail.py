@@ -175,9 +175,9 @@ class TestTheEnvelope:
         assert mail.revision == 1
         mail.remove_recipient(mail.recipients[0])
         assert mail.revision == 2
-        assert mail.recipients == [added]
+        assert mail.recipients == (added,)
         mail.remove_recipient("bob@example.com")
-        assert mail.recipients == []
+        assert mail.recipients == ()
 
     def test_another_way_out(self) -> None:
         mail = mail_of()
@@ -229,8 +229,8 @@ class TestTheEnvelope:
         assert str(before) == "ann@example.com"
 
     def test_before_the_hand_off_began_nothing_counts(self) -> None:
-        mail = mail_of()
-        mail.begun = False
+        mail = Mail("M1", Client("S1", "192.0.2.1", 4321, ListenerFacts("mx")), parse_address("joe@example.com"))
+        mail.accepted(Recipient(parse_address("ann@example.com")))
         mail.sender = "ann@example.com"
         mail.via = "a"
         mail.remove_recipient("ann@example.com")

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from smtpproxy.facts.client import Client, ListenerFacts
+from smtpproxy.facts.missing import Fact
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.facts.surface import SURFACE, FactMissing, help_text, names
 
@@ -50,3 +51,8 @@ def test_words_come_from_docstrings_and_from_below_attributes() -> None:
     assert help_text(Client, "name").startswith("The confirmed host name;")
     assert help_text(ListenerFacts, "hostname") == "What we call ourselves here."
     assert help_text(Recipient, "domain").startswith("In lower case;")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SURFACE if issubclass(kind, Fact)])
+def test_rules_of_both_languages_may_assign_the_same(kind: type[Fact]) -> None:
+    assert kind._assignable.keys() == SURFACE[kind]["write"]

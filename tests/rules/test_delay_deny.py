@@ -25,7 +25,7 @@ LISTED = "554 5.7.1 Listed"
 
 def refusal(hook: str, kind: str = "deny", rule: str = "10-network") -> Verdict:
     verdict = Verdict(kind, 554, "5.7.1", "Listed", hang_up=kind == "close")
-    verdict.rule, verdict.hook = rule, hook
+    verdict.given_by(rule, hook)
     return verdict
 
 

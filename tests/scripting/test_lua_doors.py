@@ -212,7 +212,8 @@ def a_mail(number: int, lookup: Callable[[str], tuple[str | None, bool]]) -> Mai
     mail = Mail(
         f"m{number}", Client(f"s{number}", f"10.0.0.{number % 250}", 25, ListenerFacts("mx"), lookup), parse_address("a@b.c")
     )
-    mail.recipients.extend(Recipient(parse_address(f"u{i}@d{number}.example")) for i in range(3))
+    for i in range(3):
+        mail.accepted(Recipient(parse_address(f"u{i}@d{number}.example")))
     mail.arrived(Ledger(bytes_body(RAW), HeaderBlock.parse(RAW)), True)
     mail.header["Subject"] = f"s{number}"
     return mail

@@ -9,6 +9,7 @@ import pytest
 
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.missing import put
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import bytes_body
 from smtpproxy.message.edits import Ledger
@@ -29,7 +30,8 @@ def a_client(lookup: Callable[[str], tuple[str | None, bool]] | None = None) -> 
 @pytest.fixture
 def mail() -> Mail:
     made = Mail("m1", a_client(), parse_address("from@example.org"), {"SIZE": "100"})
-    made.recipients.extend(Recipient(parse_address(text)) for text in ("a@example.com", "b@example.net"))
+    for text in ("a@example.com", "b@example.net"):
+        made.accepted(Recipient(parse_address(text)))
     made.arrived(Ledger(bytes_body(RAW), HeaderBlock.parse(RAW[: end_of_header(RAW)])), True)
     return made
 
@@ -117,7 +119,7 @@ def test_loops(mail: Mail) -> None:
 
 def test_a_loop_may_edit_what_it_walks_through(mail: Mail) -> None:
     rule("for _, r in pairs(mail.recipients) do mail:remove_recipient(r) end")(mail)
-    assert mail.recipients == []
+    assert mail.recipients == ()
 
 
 def test_edits_of_the_header(mail: Mail) -> None:
@@ -237,7 +239,7 @@ def test_the_clients_name_waits_at_a_door_and_is_asked_once(mail: Mail) -> None:
         asked.append(address)
         return "host.example", False
 
-    mail.client = a_client(lookup)
+    put(mail, "client", a_client(lookup))
     assert said(mail, "mail.client.name .. mail.client.name") == "host.examplehost.example"
     assert said(mail, "mail.client.name") == "host.example"
     assert asked == ["192.0.2.7"]

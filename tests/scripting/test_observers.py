@@ -12,6 +12,7 @@ from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.delivery import Delivery
 from smtpproxy.facts.login import Login
 from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.missing import put
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import bytes_body
 from smtpproxy.message.edits import Ledger, LedgerClosed
@@ -24,7 +25,7 @@ from smtpproxy.wire.address import parse_address
 def mail_of(sender: str = "a@example.com") -> Mail:
     client = Client("s1", "192.0.2.1", 25, ListenerFacts("mx"), lookup=lambda address: 1 / 0)
     mail = Mail("s1.1", client, parse_address(sender))
-    mail.recipients.append(Recipient(parse_address("b@example.com")))
+    mail.accepted(Recipient(parse_address("b@example.com")))
     raw = b"Subject: one\r\n\r\n"
     mail.arrived(Ledger(bytes_body(raw + b"text\r\n"), HeaderBlock.parse(raw)), complete=True)
     return mail
@@ -58,7 +59,7 @@ def test_they_see_what_was(scripts: Any) -> None:
     mail.notes.x = 2
     mail.via = "elsewhere"
     mail.results.add("another")
-    mail.recipients.clear()
+    mail.remove_recipient("b@example.com")
     scripts.rules.observers.drain()
     assert scripts.logged("rule")[0]["text"] == "a@example.com 1 1 None None 1"
 
@@ -95,8 +96,7 @@ def test_a_failure_is_logged_and_the_next_one_runs(scripts: Any) -> None:
 def test_what_cannot_be_frozen_is_dropped_and_told(scripts: Any) -> None:
     scripts.load(a="def watch_message(mail): pass")
     mail = mail_of()
-    mail.recipients.append(None)  # type: ignore[arg-type]
-    mail.ledger = object()  # type: ignore[assignment]
+    put(mail, "ledger", object())
     observe(scripts.chains, "watch_message", scripts.call, mail)
     assert scripts.rules.observers.dropped == 1
     assert scripts.logged("watch_failed")
@@ -128,7 +128,7 @@ def test_a_delivery_is_looked_at_as_it_was() -> None:
     frozen = freeze(delivery)
     mail.notes.campaign = "summer"
     mail.recipients[0].notes.x = 1
-    mail.recipients.clear()
+    mail.remove_recipient("b@example.com")
     assert (frozen.notes.campaign, frozen.recipients[0].notes.x, frozen.host) == ("spring", None, "mx.example")
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
 import gevent.event
 import pytest
 
+from smtpproxy.facts.notes import Results
+from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.observers import observe
 from smtpproxy.scripting.runner import Call, decide
 from smtpproxy.scripting.trace import Trace
@@ -261,6 +264,39 @@ def test_a_file_that_spins_while_it_is_loaded_does_not_go_live(
     assert used < BUDGET + GRACE
     assert others.worst < PAUSE
     assert metered.rcpt().startswith("deny 550")
+
+
+def test_so_it_is_when_the_server_starts(scripts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpproxy.scripting.library.LOAD_CPU_BUDGET", BUDGET)
+    (problem,) = scripts.load(a="while True: pass").problems
+    assert str(problem).startswith("a.py:1: Timeout: over its CPU budget")
+
+
+def test_a_save_of_another_file_does_not_try_it_again(scripts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpproxy.scripting.library.LOAD_CPU_BUDGET", BUDGET)
+    scripts.load(a="while True: pass", b="")
+    _, used = cpu(lambda: scripts.save("b.py", "def on_rcpt(mail, rcpt): pass"))
+    assert used < BUDGET
+    assert scripts.rules.table.problems[0].text == "Timeout: over its CPU budget"
+
+
+OURS = {
+    "the facts": "mail.results.add('x', 'pass', a=[1] * 100)",
+    "the verdicts": "deny('no ' * 100)",
+    "the doors": "cache.set('x', [1] * 100)",
+}
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_a_loop_over_our_own_functions_is_stopped_too(kind: str, metered: Any) -> None:
+    """Hardly ever is it found in the rule's own code."""
+    metered.doors["cache"] = Kept()
+    metered.call.mail = SimpleNamespace(results=Results(), skipped=(), id="m1")
+    metered.load(a=f"from smtpproxy.script import cache, deny\ndef on_rcpt(mail, rcpt):\n    while True: {OURS[kind]}")
+    answer, used = cpu(lambda: gevent.spawn(metered.rcpt).get(timeout=30))
+    assert answer.startswith("defer 451 4.3.0")
+    assert used < BUDGET + GRACE
+    assert metered.logged("rule_failed")[-1]["at"] == "a.py:3"
 
 
 def test_timers_are_metered(metered: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.mail import Mail
+from smtpproxy.scripting.errors import Ended
 from smtpproxy.scripting.trace import story
 from smtpproxy.wire.address import parse_address
 
@@ -176,12 +177,12 @@ class TestFailure:
         assert scripts.rcpt().startswith("defer")
         assert scripts.logged("rule_failed")[0]["error"] == "Bad"
 
-    def test_a_killed_greenlet_is_no_failure_of_the_rule(self, scripts: Any) -> None:
+    def test_a_greenlet_that_we_end_is_no_failure_of_the_rule(self, scripts: Any) -> None:
         scripts.load(a="import gevent.event\ndef on_rcpt(mail, rcpt): gevent.event.Event().wait()")
         asking = gevent.spawn(scripts.rcpt)
         gevent.idle()
         assert len(scripts.rules.budget.running) == 1
-        asking.kill()
+        asking.kill(Ended)
         assert not scripts.rules.budget.running
         assert not scripts.logged("rule_failed")
 

@@ -26,6 +26,10 @@ _REPR.maxtuple = _REPR.maxlist = 20
 _REPR.maxstring = _REPR.maxother = TOLD
 
 
+ITEM: Final = 60
+"""Octets that a value costs beside its text."""
+
+
 class NoCall(RuntimeError):
     """A door was used where no rule runs."""
 
@@ -48,6 +52,21 @@ def running_call(name: str) -> Call:
     if call is None:
         raise NoCall(f"{name} works while a rule runs: in a hook, in on_load() or under @every()")
     return call
+
+
+def weigh(value: Any, noun: str, limit: int) -> None:
+    """Raises ValueError when a value takes more than `limit` octets written out: what stands in it many times counts as often."""
+    left, waiting = limit, [value]
+    while waiting:
+        item = waiting.pop()
+        left -= ITEM + (len(item) if isinstance(item, str | bytes) else 0)
+        if left < 0:
+            raise ValueError(f"{noun} takes values of {limit >> 20} MB at most")
+        if isinstance(item, Mapping):
+            waiting.extend(item.keys())
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting.extend(item)
 
 
 def rule_name(call: Call) -> str:

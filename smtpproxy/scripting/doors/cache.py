@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from smtpproxy.scripting.doors.base import Door, Seconds, rule_name, running_call, seconds, through
+from smtpproxy.scripting.doors.base import Door, Seconds, rule_name, running_call, seconds, through, weigh
 from smtpproxy.stores.base import FOREVER
 
 LIMIT: Final = 64 << 20
@@ -88,6 +88,7 @@ class Cache(Door):
         if value is None:
             through("cache", f"cache.set {key}", lambda kept: kept.forget(place))
         else:
+            weigh(value, "the cache", LIMIT // 4)
             through("cache", f"cache.set {key}", lambda kept: kept.set(place, value, until))
 
     def _place(self, key: str) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Set
-from typing import Any
+from typing import Any, Final
 
 from smtpproxy.facts.notes import Notes, as_dict
-from smtpproxy.scripting.doors.base import Door
+from smtpproxy.scripting.doors.base import Door, weigh
 from smtpproxy.wire.address import Address
+
+LIMIT: Final = 32 << 20
+"""Octets of what is encoded, about."""
 
 
 class Json(Door):
@@ -27,6 +30,7 @@ class Json(Door):
 
 def encode(value: Any) -> str:
     """See `Json.encode`."""
+    weigh(value, "json", LIMIT)
     return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 

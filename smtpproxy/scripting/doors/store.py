@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from smtpproxy.scripting.doors.base import Door, Seconds, rule_name, running_call, seconds, through
+from smtpproxy.scripting.doors.base import Door, Seconds, rule_name, running_call, seconds, through, weigh
 from smtpproxy.stores import base
+
+LIMIT: Final = 32 << 20
+"""Octets of a value before it is written out, about."""
 
 T = TypeVar("T")
 
@@ -36,6 +39,7 @@ class Store(Door):
     def set(self, key: str, value: Any, expires: Seconds | None = None) -> None:
         """Keep a plain value, for so long; None forgets it."""
         until = seconds(expires)
+        weigh(value, "the store", LIMIT)
         self._ask("set", key, lambda store, key: store.set(key, value, until))
 
     def increment(self, key: str, by: int = 1, expires: Seconds | None = None) -> int:

@@ -249,7 +249,7 @@
 ---@field rank integer
 ---@field value string
 
----One answer. `rule` and `hook` are set when the answer is taken, `line` and `path` are where it was made.
+---One answer, which rules cannot change: `rule` and `hook` are who gave it last, `line` and `path` where it was made.
 ---@class Verdict
 ---@field code integer
 ---@field enhanced string

@@ -71,6 +71,10 @@ def _check_listener(name: str, listener: Listener, handoffs: Raw, users: Raw, re
         report(at, "a name has letters, digits, dots, hyphens and underscores", "")
     if not listener.bind:
         report((*at, "bind"), "is empty: nothing would be served", "")
+    if listener.tls.mode != "starttls" and not listener.tls.wanted:
+        report((*at, "tls", "mode"), f'"{listener.tls.mode}" needs a certificate', "write cert and key, or folder")
+    if listener.tls.cert is not None and listener.tls.folder is not None:
+        report((*at, "tls", "folder"), "cert is there, too", "write one of them")
     if listener.handoff not in handoffs:
         hint = did_you_mean(listener.handoff, handoffs) or f"write a [handoff.{listener.handoff}]"
         report((*at, "handoff"), f"there is no [handoff.{listener.handoff}]", hint)

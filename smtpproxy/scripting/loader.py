@@ -34,6 +34,7 @@ from smtpproxy.scripting.preemption import Preemption
 from smtpproxy.scripting.rollbacks import Pin, Rollbacks
 from smtpproxy.scripting.runner import Call, Chain, Chains, Entry, LogFunction
 from smtpproxy.scripting.snapshot import freeze
+from smtpproxy.scripting.source import Source
 from smtpproxy.scripting.table import Rule, Table
 from smtpproxy.scripting.timers import Timers
 from smtpproxy.scripting.trace import Fault
@@ -81,6 +82,7 @@ class Rules:
         keeps: bool | None = None,
         approve: Callable[[Table], str] = lambda table: "",
         refused: Mapping[str, str] | None = None,
+        shipped: Mapping[str, Source] | None = None,
         breaker: BreakerSettings | None = None,
         history: History | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -93,7 +95,7 @@ class Rules:
             breaker or BreakerSettings(), log, entries=self._entries, rollback=self._roll_back, clock=clock
         )
         self.folder = Folder(folder, clock=clock, now=now) if folder else None
-        self._bundled = bundled.sources()
+        self._bundled = bundled.sources() if shipped is None else shipped
         doors = {} if doors is None else doors
         notes = Notes() if notes is None else notes
         self.library = Library(log=log, doors=doors, budget=self.budget, notes=notes, live=live)
@@ -181,8 +183,8 @@ class Rules:
         self.observers.start()
         if self.library.live:
             self.timers.start(self.table)
-        if watch and self._watcher is None:
-            self._watcher = gevent.spawn(self._watch)
+        if self._watcher is None:
+            self._watcher = gevent.spawn(self._watch if watch else self._unload)
 
     def stop(self) -> None:
         """End what start() began, and unload every version."""
@@ -202,6 +204,13 @@ class Rules:
                 self.refresh()
             except Exception as error:  # a defect of ours must not end live reload for good
                 self.log("rules_watch_failed", level="error", error=f"{type(error).__name__}: {error}")
+
+    def _unload(self) -> None:
+        """What no session holds any more goes, where nobody looks at the folder."""
+        while True:
+            gevent.sleep(POLL)
+            with self._building:
+                self.library.retire()
 
     @property
     def _quarantine(self) -> str:

@@ -34,7 +34,14 @@ STEP = 500
 SECONDS = CPU_BUDGET
 """CPU time between two doors."""
 
-_RUNTIME = ("lua_runtime.lua", "lua_handles.lua", "lua_together.lua", "lua_lanes.lua")
+
+def _code(*files: str) -> str:
+    return "".join(Path(__file__).with_name(file).read_text("ascii") for file in files)
+
+
+_RUNTIME = _code("lua_runtime.lua", "lua_handles.lua", "lua_together.lua", "lua_lanes.lua")
+_PATTERNS = _code("lua_patterns.lua")
+_SANDBOX = _code("lua_sandbox.lua")
 _DECLARATIONS = ("on_error", "on_timeout", "order")
 _NOTHING: Mapping[str, Any] = {}
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -97,9 +104,9 @@ class LuaRule:
         chunk, limit = f"@{self.file}", self._lanes.limit // 1024
         return self._lanes.install(
             (
-                lambda _: ("".join(map(_code, _RUNTIME)), chunk, self.file, budget, STEP, SECONDS, limit),
-                lambda runtime: (_code("lua_patterns.lua"), runtime),
-                lambda runtime: (_code("lua_sandbox.lua"), runtime, chunk, _suggestion, settings.settle, settings.flattened),
+                lambda _: (_RUNTIME, chunk, self.file, budget, STEP, SECONDS, limit),
+                lambda runtime: (_PATTERNS, runtime),
+                lambda runtime: (_SANDBOX, runtime, chunk, _suggestion, settings.settle, settings.flattened),
             )
         )
 
@@ -188,10 +195,6 @@ class LuaHook:
 def _declaration(sandbox: Any, name: str) -> Any:
     flat = sandbox.get(name)
     return None if flat is None else inflate(flat[0], flat[1:])[0]
-
-
-def _code(file: str) -> str:
-    return Path(__file__).with_name(file).read_text("ascii")
 
 
 def _text(source: bytes) -> str:

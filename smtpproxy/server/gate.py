@@ -18,6 +18,7 @@ from smtpproxy.config.schema import Config
 from smtpproxy.dns.resolver import DnsResolver
 from smtpproxy.scripting.errors import FolderRefused
 from smtpproxy.scripting.offer import Offer
+from smtpproxy.scripting.source import Source
 from smtpproxy.scripting.table import Table
 from smtpproxy.server import build
 from smtpproxy.server.link import Link
@@ -33,7 +34,15 @@ class Gate:
     """`refused` are the versions of files that must not be loaded again (why, by digest)."""
 
     def __init__(
-        self, config: Config, path: Path, link: Link, log: Log, refused: Mapping[str, str], tell: Callable[[str], None]
+        self,
+        config: Config,
+        path: Path,
+        link: Link,
+        log: Log,
+        *,
+        refused: Mapping[str, str],
+        shipped: Mapping[str, Source],
+        tell: Callable[[str], None],
     ) -> None:
         self._config = config
         self._path = path
@@ -45,7 +54,7 @@ class Gate:
         self._first = True
         self._doors = build.doors(config, DnsResolver(), log)
         self._rules = build.rules(
-            config, log, self._doors, live=False, keeps=True, approve=self._approve, refused=refused
+            config, log, self._doors, live=False, keeps=True, approve=self._approve, refused=refused, shipped=shipped
         )
 
     def run(self) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpproxy.config.schema import Config
+from smtpproxy.scripting import bundled
 from smtpproxy.server.build import data_folder
 from smtpproxy.server.keys import Keys
 from smtpproxy.server.logs import Log
@@ -16,13 +17,15 @@ from smtpproxy.server.sockets import Sockets
 class Generation:
     """One configuration, its keys, and the sockets it is served on."""
 
-    __slots__ = ("config", "keys", "log", "offer", "problem", "sockets")
+    __slots__ = ("config", "keys", "log", "offer", "problem", "shipped", "sockets")
 
     def __init__(self, config: Config, keys: Keys, sockets: Sockets, log: Log) -> None:
         self.config = config
         self.keys = keys
         self.sockets = sockets
         self.log = log
+        self.shipped = bundled.sources()
+        """The rules that come with smtpproxy, read while we can: the user that serves may not look into our package."""
         self.offer: dict[str, Any] | None = None
         """The table of rules that its workers run; None while its gate makes the first one."""
         self.problem = ""

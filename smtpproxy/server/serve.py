@@ -29,7 +29,16 @@ def serve(path: Path, config: Config) -> int:
         try:
             privileges.drop(generation.config.user)
             if kind == "gate":
-                return Gate(generation.config, path, link, generation.log, blame.refused, tell).run()
+                gate = Gate(
+                    generation.config,
+                    path,
+                    link,
+                    generation.log,
+                    refused=blame.refused,
+                    shipped=generation.shipped,
+                    tell=tell,
+                )
+                return gate.run()
             return _worker(generation, link, tally, blame).run()
         except Refused as refused:
             link.refused(str(refused))
@@ -46,6 +55,7 @@ def _worker(generation: Generation, link: Link, tally: Tally, blame: Blame) -> W
         sockets=generation.sockets,
         log=generation.log,
         keys=generation.keys,
+        shipped=generation.shipped,
         offer=msgspec.convert(generation.offer, Offer),
         notify=tell,
     )

@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gevent
@@ -24,6 +24,7 @@ from smtpproxy.net.accept import BATCH, GreenletPool
 from smtpproxy.scripting.errors import FolderRefused, RuleError
 from smtpproxy.scripting.offer import Offer
 from smtpproxy.scripting.settings import secrets
+from smtpproxy.scripting.source import Source
 from smtpproxy.server import build
 from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.server.keys import Keys
@@ -65,6 +66,7 @@ class Worker:
         sockets: Sockets | None = None,
         log: Log | None = None,
         keys: Keys | None = None,
+        shipped: Mapping[str, Source] | None = None,
         offer: Offer | None = None,
         story: Story | None = None,
         outlets: dict[str, Outlet] | None = None,
@@ -80,7 +82,7 @@ class Worker:
         self.resolver: Resolver = DnsResolver()
         self._keys = keys or Keys(config)
         self.doors = build.doors(config, self.resolver, self.log, self._keys.secret)
-        self.rules = build.rules(config, self.log, self.doors)
+        self.rules = build.rules(config, self.log, self.doors, shipped=shipped)
         self.pool = GreenletPool()
         self.stopping = False
         self._offer = offer

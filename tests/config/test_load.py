@@ -94,6 +94,10 @@ def test_the_known_settings_of_a_rule_are_converted_and_the_others_kept(loaded: 
             '[log]\nformat = "jsn"',
             "a.toml:2: log.format: 'jsn' is not one of logfmt, json; did you mean \"json\"?",
         ),
+        (
+            '[listener.b]\nbind = "127.0.0.1:1"\nhandoff = "in"\ntls = { mode = "implicit" }',
+            'a.toml:4: listener.b.tls.mode: "implicit" needs a certificate; write cert and key, or folder',
+        ),
         ('queue = 1', "a.toml:1: queue: comes with a later version"),
         ("[queue]\nlifetime = '5d'", "a.toml:1: queue: comes with a later version"),
         (

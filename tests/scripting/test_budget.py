@@ -105,4 +105,4 @@ def test_a_rule_may_not_take_its_time_in_on_load_either(scripts: Any) -> None:
     gevent.idle()
     overdue(scripts)
     (problem,) = loading.get(timeout=15).problems
-    assert str(problem).startswith("a.py:2: Timeout: over its wall budget")
+    assert str(problem).startswith("a.py:2: on_load failed: Timeout: over its wall budget")

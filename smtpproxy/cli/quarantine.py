@@ -132,13 +132,14 @@ def _connect(args: argparse.Namespace, config: Config) -> SmtpClient:
     from smtpproxy.delivery.tlspolicy import TlsPolicy
     from smtpproxy.server.build import upstream
     from smtpproxy.server.clock import SystemClock
-    from smtpproxy.server.keys import trust
+    from smtpproxy.server.keys import credentials, trust
     from smtpproxy.server.refused import Refused
 
     handoff, target = _target(args, config)
     try:
         tls = TlsPolicy(handoff.tls, trust(args.via or "", handoff))
-        return upstream(handoff, target, config.hostname, SystemClock(), tls).open()
+        login = credentials(args.via or "", handoff) if handoff.login else None
+        return upstream(handoff, target, config.hostname, SystemClock(), tls, login).open()
     except (UpstreamLost, Refused) as lost:
         raise NotReleased(f"{target}: {lost}") from None
 

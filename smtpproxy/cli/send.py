@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from smtpproxy.cli.letter import message
+from smtpproxy.delivery.login import log_in
 from smtpproxy.delivery.smtp import SmtpClient, Timeouts, UpstreamLost
 from smtpproxy.message.body import bytes_body
 from smtpproxy.wire.address import Address, AddressError, parse_address
@@ -146,13 +147,7 @@ def _opening(client: SmtpClient, args: argparse.Namespace) -> Iterator[Reply]:
 def _login(client: SmtpClient, args: argparse.Namespace) -> Reply:
     user = args.auth or getpass.getuser()
     password = args.password or os.environ.get("SMTPPROXY_PASSWORD") or getpass.getpass(f"password of {user}: ")
-    tap, client.tap = client.tap, None  # credentials are not printed
-    reply = client.login(user, password)
-    client.tap = tap
-    if tap is not None:
-        tap(b"AUTH ...")
-        tap(reply)
-    return reply
+    return log_in(client, user, password)
 
 
 # -- the connection --------------------------------------------------------------------------------------------------

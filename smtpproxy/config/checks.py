@@ -56,13 +56,22 @@ def warnings(config: Config) -> Iterator[Problem]:
         for key in ("proxy_from", "xclient_from"):
             text = "is everybody: anybody may say that he is somebody else"
             yield from _everybody(config, f"listener.{name}.{key}", getattr(listener, key), text)
+    for name, handoff in config.handoff.items():
+        sure = handoff.tls == "verify" or handoff.tls_fingerprints or all(target.near for target in handoff.to)
+        if handoff.login and not sure:
+            text = 'whoever poses as the upstream learns the password, unless tls = "verify"'
+            yield _told(config, f"handoff.{name}.login", text)
 
 
 def _everybody(config: Config, key: str, networks: Networks, text: str) -> Iterator[Problem]:
-    file, _, line = config.origins.get(key, "").rpartition(":")
     for network in networks:
         if network != LOCAL and ipaddress.ip_network(network).prefixlen == 0:
-            yield Problem(file, key, f"{network} {text}", line=int(line or 0))
+            yield _told(config, key, f"{network} {text}")
+
+
+def _told(config: Config, key: str, text: str) -> Problem:
+    file, _, line = config.origins.get(key, "").rpartition(":")
+    return Problem(file, key, text, line=int(line or 0))
 
 
 def _check_listener(name: str, listener: Listener, handoffs: Raw, users: Raw, report: Report) -> None:
@@ -96,6 +105,10 @@ def _check_handoff(name: str, handoff: Handoff, raw: Raw, report: Report) -> Non
         report((*at, "to"), f"has no use where mail {stays}", "")
     if handoff.folder != QUARANTINE and handoff.kind != "quarantine":
         report((*at, "folder"), f"has no use for a {handoff.kind}", "")
+    if bool(handoff.login) != (handoff.password_file is not None):
+        report((*at, "login"), "login and password_file need one another", "")
+    if handoff.login and handoff.identity == "xclient":
+        report((*at, "login"), "after XCLIENT the upstream has forgotten who we are", 'give identity = "xforward" or "none"')
     if not stays and not raw.get("to"):
         report((*at, "to"), f"a {handoff.kind} needs at least one upstream", 'such as to = ["127.0.0.1:10025"]')
 

@@ -200,6 +200,10 @@ class Handoff(Struct, frozen=True, kw_only=True):
     ] = ()
     tls_cert: Annotated[Path | None, about("The certificate that we show if we are asked for one (PEM).")] = None
     tls_key: Annotated[Path | None, about("Its key (PEM).")] = None
+    login: Annotated[
+        str, about("The name that we log in with at the upstream: over TLS, or on this machine; without a login nothing is sent.")
+    ] = ""
+    password_file: Annotated[Path | None, about("The password of that name: the first line of this file.")] = None
     balance: Annotated[
         Literal["first", "even"],
         about("first: the first server that answers. even: all in turn."),

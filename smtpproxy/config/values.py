@@ -160,6 +160,14 @@ class Target(NamedTuple):
     port: int
     path: str = ""
 
+    @property
+    def near(self) -> bool:
+        """What is said to it does not leave this machine."""
+        try:
+            return bool(self.path) or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
     @classmethod
     def parse(cls, raw: object) -> Target:
         text = _text(raw, 'an upstream such as "127.0.0.1:10025"')

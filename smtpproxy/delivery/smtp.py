@@ -6,7 +6,6 @@ A reply of the server's is a value, whatever its code; only a peer that is lost,
 
 from __future__ import annotations
 
-import base64
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -132,18 +131,6 @@ class SmtpClient:
             except OSError as error:
                 raise UpstreamLost("TLS handshake", str(error)) from None
             self.extensions = Extensions()
-        return reply
-
-    def login(self, user: str, password: str) -> Reply:
-        """AUTH by PLAIN where offered, else LOGIN (RFC 4954, 4616)."""
-        offered = self.extensions.get("AUTH", "").upper().split()
-        if "PLAIN" in offered or "LOGIN" not in offered:
-            return self.command(b"AUTH PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode()), "AUTH")
-        reply = self.command(b"AUTH LOGIN", "AUTH")
-        for secret in (user, password):
-            if reply.code != 334:
-                break
-            reply = self.command(base64.b64encode(secret.encode()), "AUTH")
         return reply
 
     # -- the message ---------------------------------------------------------------------------------------------

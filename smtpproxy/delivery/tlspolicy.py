@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import NamedTuple
 
 from smtpproxy.config.values import Target
@@ -28,7 +27,7 @@ class TlsPolicy(NamedTuple):
 
     def asks(self, target: Target) -> bool:
         """Whether to encrypt if that is offered: what does not leave the machine is not, unless it is demanded."""
-        return self.demanded or (self.level == "may" and not (target.path or _loopback(target.host)))
+        return self.demanded or (self.level == "may" and not target.near)
 
     def server_name(self, target: Target) -> str | None:
         """Whose certificate is expected (and asked for by SNI); None for a server that has no name."""
@@ -37,10 +36,3 @@ class TlsPolicy(NamedTuple):
 
 
 IN_THE_CLEAR = TlsPolicy("none")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

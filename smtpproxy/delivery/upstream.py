@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from smtpproxy.config.values import Target
+from smtpproxy.delivery.login import Credentials
 from smtpproxy.delivery.smtp import SmtpClient, Timeouts, TurnedAway, UpstreamLost
 from smtpproxy.delivery.tlspolicy import IN_THE_CLEAR, TlsPolicy
 from smtpproxy.net.connection import Expired
@@ -39,8 +40,8 @@ class Upstream:
     """A server behind us; connections that carry no client's identity are kept and used again."""
 
     __slots__ = (
-        "_hello_name", "_idle", "_opened", "_own_header", "announced", "clock", "failed", "limit", "probing", "target",
-        "timeouts", "tls", "used",
+        "_hello_name", "_idle", "_opened", "_own_header", "announced", "clock", "failed", "limit", "login", "probing",
+        "target", "timeouts", "tls", "used",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,7 @@ class Upstream:
         limit: int = 0,
         tls: TlsPolicy = IN_THE_CLEAR,
         own_header: bytes = b"",
+        login: Credentials | None = None,
     ) -> None:
         """``own_header`` begins the connections that are nobody's but ours, where it wants such a header (PROXY)."""
         self.target = target
@@ -68,6 +70,7 @@ class Upstream:
         self.clock = clock
         self._hello_name = hello_name
         self._own_header = own_header
+        self.login = login
         self._opened = 0
         self._idle: deque[tuple[SmtpClient, float]] = deque()
 
@@ -95,6 +98,8 @@ class Upstream:
         try:
             if self.tls.asks(self.target):
                 client = self._encrypted(client, timeouts, preface)
+            if self.login is not None:
+                self._log_in(client, self.login)
         except (UpstreamLost, TurnedAway):
             client.close()
             raise
@@ -147,6 +152,14 @@ class Upstream:
                 raise UpstreamLost("TLS", _reason(error)) from None
             return self._greeted(timeouts, preface)
         return client
+
+    def _log_in(self, client: SmtpClient, login: Credentials) -> None:
+        """Raises ``UpstreamLost``: what we may do there depends on who we are, so nothing is sent as nobody."""
+        if client.connection.tls is None and not self.target.near:
+            raise UpstreamLost("login", "the connection is not encrypted")
+        reply = login.log_in(client)
+        if not reply.positive:
+            raise UpstreamLost("login", f"refused: {reply}")
 
     def room(self) -> bool:
         """Whether one more connection is allowed; an idle one gives way to it."""

@@ -15,6 +15,7 @@ from smtpproxy.accounts.hashing import Hashing
 from smtpproxy.config import schema
 from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
 from smtpproxy.config.values import Target
+from smtpproxy.delivery.login import Credentials
 from smtpproxy.delivery.pool import Pool
 from smtpproxy.delivery.smtp import Timeouts
 from smtpproxy.delivery.tlspolicy import TlsPolicy
@@ -27,6 +28,7 @@ from smtpproxy.handoff.proxy import ProxyOutlet
 from smtpproxy.handoff.quarantine import QuarantineOutlet
 from smtpproxy.handoff.relay import RelayOutlet
 from smtpproxy.net.http import HttpClient
+from smtpproxy.net.tls import Trust
 from smtpproxy.scanners.clamav import ClamAV
 from smtpproxy.scanners.clamav import Timeouts as ScanTimeouts
 from smtpproxy.scripting.doors.cache import Kept
@@ -36,7 +38,7 @@ from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.server.keys import Keys
 from smtpproxy.server.log_levels import Levels
 from smtpproxy.server.logins import accounts
-from smtpproxy.server.outlets import Outlets
+from smtpproxy.server.outlets import LIKE, Outlets
 from smtpproxy.session.offer import Offers, own_extensions
 from smtpproxy.session.room import Room
 from smtpproxy.session.services import Entrance, LogLine, Services, Story, Traces
@@ -157,18 +159,21 @@ def outlet(name: str, settings: Handoff, config: Config, keys: Keys, clock: Syst
 
     if settings.kind == "quarantine":
         return QuarantineOutlet(name, config.data / settings.folder, refused)
-    policy = TlsPolicy(settings.tls, keys.trusts.get(name))
-    upstreams = [upstream(settings, target, config.hostname, clock, policy) for target in settings.to]
+    trust = keys.trusts.get(name.rpartition(LIKE)[2]) or (None if settings.tls == "none" else Trust())
+    policy, login = TlsPolicy(settings.tls, trust), keys.logins.get(name)
+    upstreams = [upstream(settings, target, config.hostname, clock, policy, login) for target in settings.to]
     pool = Pool(upstreams, even=settings.balance == "even", on_change=told)
     made = RelayOutlet if settings.kind == "relay" else ProxyOutlet
     return made(name, pool, settings.identity, refused, settings.proxy_version)
 
 
-def upstream(settings: Handoff, target: Target, hostname: str, clock: SystemClock, tls: TlsPolicy) -> Upstream:
+def upstream(
+    settings: Handoff, target: Target, hostname: str, clock: SystemClock, tls: TlsPolicy, login: Credentials | None
+) -> Upstream:
     """One server of a hand-off's."""
     hello_name = settings.helo or hostname
     timeouts, header = _timeouts(settings.timeouts), _own_header(settings)
-    return Upstream(target, timeouts, hello_name, clock.monotonic, settings.connections, tls, header)
+    return Upstream(target, timeouts, hello_name, clock.monotonic, settings.connections, tls, header, login)
 
 
 def _own_header(settings: Handoff) -> bytes:

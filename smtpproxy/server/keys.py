@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from smtpproxy.config.schema import Config, Handoff, Listener
+from smtpproxy.delivery.login import Credentials
 from smtpproxy.net import certificates
 from smtpproxy.net.certificates import CertificateError, Pair
 from smtpproxy.net.tls import ServerContext, Trust, server_context
@@ -16,7 +17,7 @@ from smtpproxy.server.refused import Refused
 
 
 class Keys:
-    """`contexts` by listener, `trusts` by hand-off; `complaints` say which certificates have ended or are about to."""
+    """`contexts` by listener, `trusts`, `logins` by hand-off; `complaints` say which certificates have ended or are about to."""
 
     def __init__(self, config: Config) -> None:
         """Raises ``Refused``: a file that cannot be used is named."""
@@ -27,12 +28,15 @@ class Keys:
         self._stamp = certificates.stamp(self._files)
         self.contexts: dict[str, ssl.SSLContext] = {}
         self.trusts: dict[str, Trust] = {}
+        self.logins: dict[str, Credentials] = {}
         for name, listener in config.listener.items():
             if listener.tls.wanted:
                 self.contexts[name] = self._context(name, listener, listener.hostname or config.hostname)
         for name, handoff in config.handoff.items():
             if handoff.tls != "none":
                 self.trusts[name] = trust(name, handoff)
+            if handoff.login:
+                self.logins[name] = credentials(name, handoff)
 
     def renewed(self) -> bool:
         """Files have changed since the last time that somebody asked."""
@@ -62,6 +66,18 @@ def _pairs(listener: Listener) -> list[Pair]:
         return certificates.pairs(tls.folder)
     cert: Path = tls.cert or Path()
     return [Pair(cert, tls.key or cert)]
+
+
+def credentials(name: str, handoff: Handoff) -> Credentials:
+    """How we log in at the servers of a [handoff.NAME]. Raises ``Refused``."""
+    file = handoff.password_file or Path()
+    try:
+        password = file.read_text("utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"handoff.{name}: {file}: {getattr(error, 'strerror', None) or error}") from None
+    if not password:
+        raise Refused(f"handoff.{name}: {file}: there is no password in it")
+    return Credentials(handoff.login, password)
 
 
 def trust(name: str, handoff: Handoff) -> Trust:

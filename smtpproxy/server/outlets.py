@@ -14,6 +14,9 @@ from smtpproxy.handoff.proxy import ProxyOutlet
 SERVERS = 1000
 """Servers named by rules that are kept; the one used longest ago makes room."""
 
+LIKE = " like "
+"""Between a server that a rule names and the hand-off whose settings it has, but for the login."""
+
 UPSTREAM_KINDS = ("proxy", "relay")
 
 
@@ -32,7 +35,7 @@ class Outlets(dict[str, Outlet]):
         Else it is a relay that says nothing of the client. Raises BadValue for what is no address.
         """
         target = Target.parse(address)
-        name = f"{target} like {like}"
+        name = f"{target}{LIKE}{like}"
         outlet = self._servers.pop(name, None)
         if outlet is None:
             outlet = self[name] = self._make(name, self._settings_for(target, like))

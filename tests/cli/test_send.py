@@ -193,7 +193,7 @@ def test_login(send: Send, upstream: FakeUpstream, capsys: pytest.CaptureFixture
     secret = base64.b64encode(b"\0alice\0s3cret").decode()
     assert upstream.commands[1] == f"AUTH PLAIN {secret}"
     told = capsys.readouterr().out
-    assert "-> AUTH ...\n<- 235 2.7.0 Welcome\n" in told
+    assert "-> AUTH PLAIN ...\n<- 235 2.7.0 Welcome\n" in told
     assert secret not in told and "s3cret" not in told
 
 

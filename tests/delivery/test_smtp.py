@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator
 
 import gevent
@@ -178,41 +177,6 @@ def test_lmtp_answers_for_each_recipient(dial: Dial) -> None:
         smtp.data()
         smtp.body([b"Subject: x\r\n"])
         assert [smtp.end_of_data().code, smtp.final_reply().code] == [250, 552]
-
-
-# -- logging in --------------------------------------------------------------------------------------------------------
-
-
-def login(upstream: FakeUpstream, dial: Dial, offered: str) -> tuple[Reply, list[str]]:
-    upstream.keywords.append(offered)
-    smtp = dial(upstream)
-    smtp.greet()
-    smtp.hello("mx.example.com")
-    return smtp.login("jörg", "päss"), upstream.commands[1:]
-
-
-def test_auth_plain(upstream: FakeUpstream, dial: Dial) -> None:
-    upstream.on("AUTH", "235 2.7.0 Welcome")
-    reply, commands = login(upstream, dial, "AUTH LOGIN PLAIN")
-    assert reply.code == 235
-    verb, mechanism, secret = commands[0].split()
-    assert (verb, mechanism, base64.b64decode(secret).decode()) == ("AUTH", "PLAIN", "\0jörg\0päss")
-
-
-def test_auth_login_where_plain_is_not_offered(upstream: FakeUpstream, dial: Dial) -> None:
-    user, password = (base64.b64encode(word.encode()).decode() for word in ("jörg", "päss"))
-    upstream.on("AUTH", "334 VXNlcm5hbWU6")
-    upstream.on(user, "334 UGFzc3dvcmQ6")
-    upstream.on(password, "235 2.7.0 Welcome")
-    reply, commands = login(upstream, dial, "AUTH LOGIN")
-    assert reply.code == 235
-    assert commands == ["AUTH LOGIN", user, password]
-
-
-def test_a_login_that_is_refused_at_once_tells_no_secret(upstream: FakeUpstream, dial: Dial) -> None:
-    upstream.on("AUTH", "535 5.7.8 No")
-    reply, commands = login(upstream, dial, "AUTH LOGIN")
-    assert (reply.code, commands) == (535, ["AUTH LOGIN"])
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------

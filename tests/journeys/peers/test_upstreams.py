@@ -148,7 +148,8 @@ def test_opensmtpd_takes_no_international_addresses_and_none_is_offered(mta: Cal
     server = start(one_listener("proxy", f"127.0.0.1:{peer.port}"))
     until(lambda: "8BITMIME" in offered(server.port))
     with server.client() as client:
-        assert client.send("MAIL FROM:<jörg@client.test> SMTPUTF8").code == 555
+        assert client.send("MAIL FROM:<jörg@client.test> SMTPUTF8").startswith("553 5.6.7 ")
+        assert client.send("MAIL FROM:<alice@client.test> SMTPUTF8").startswith("555 ")
 
 
 @pytest.mark.parametrize("name", MTAS)

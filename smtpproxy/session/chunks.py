@@ -135,11 +135,15 @@ def bdat(session: Session, command: Command) -> Reply | None:
 
 
 def refuse(session: Session, command: Command, reply: Reply) -> Reply | None:
-    """BDAT is refused for what it says or when it is said: its octets are read, and the mail it belongs to has failed."""
+    """BDAT is refused for what it says or when it is said: its octets are read, and the mail it belongs to has failed.
+
+    Where it does not say how many they are, they cannot be told from commands: the session is over (as in Postfix).
+    """
     try:
         chunk = parse_bdat(command.octets)
     except Refusal:
         chunk = Chunk(0, False)
+        session.closing = True
     if session.chunks is not None:
         session.chunks.announce(chunk, reply)
         return None

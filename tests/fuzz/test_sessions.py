@@ -16,7 +16,7 @@ from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.upstream import FakeUpstream
-from smtpproxy.wire.command import parse, parse_bdat
+from smtpproxy.wire.command import Chunk, parse, parse_bdat
 from smtpproxy.wire.reply import Refusal
 
 CONFIG = """
@@ -89,6 +89,7 @@ CONTENT: list[bytes] = [
     b"\xc3\xbc\r\n",
 ]  # fmt: skip
 TERMINATOR = b"\r\n.\r\n"
+LINE_LENGTH = 4096
 REPLY_LINE = re.compile(r"[2-5]\d\d[ -][^\x00-\x08\x0a-\x1f\x7f]*").fullmatch
 
 
@@ -106,13 +107,21 @@ def a_line(chance: random.Random) -> bytes:
 
 def octets_of(line: bytes, chance: random.Random) -> bytes:
     """What a line announces by BDAT: text, and noise that may look like anything."""
-    try:
-        command = parse(line)
-        size = parse_bdat(command.octets).size if command.verb == "BDAT" else 0
-    except Refusal:
-        return b""
+    size = (announced(line) or Chunk(0, False)).size
     text = b"".join(chance.choices([*CONTENT, b"QUIT\r\n", b"RSET\r\n"], k=10))
     return (text * (size // max(len(text), 1) + 1))[:size]
+
+
+def announced(line: bytes) -> Chunk | None:
+    """The chunk that a BDAT speaks of, an empty one for all other lines; None where nobody knows how many octets follow."""
+    try:
+        command = parse(line if len(line) <= LINE_LENGTH else b"NOOP")
+    except Refusal:
+        return Chunk(0, False)
+    try:
+        return parse_bdat(command.octets) if command.verb == "BDAT" else Chunk(0, False)
+    except Refusal:
+        return None
 
 
 def a_message(chance: random.Random) -> bytes:
@@ -132,7 +141,7 @@ def turn_by_turn(client: FakeClient, chance: random.Random) -> None:
         if reply.code == 354:
             reply = client.data(a_message(chance))
         assert all(REPLY_LINE(line) for line in reply.split("\n")), reply
-        if reply.code in (221, 421):
+        if reply.code in (221, 421) or announced(line) is None:
             assert client.closed(), reply
             return
 

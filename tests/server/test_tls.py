@@ -401,3 +401,10 @@ def test_a_mail_that_requires_tls_goes_no_other_way(
         assert client.send("RCPT TO:<kept@example.com>").startswith("550 5.7.30")
         assert client.send("RCPT TO:<out@example.com>").code == 250
         assert not any(line.startswith("MAIL") for line in other.commands)
+
+
+def test_what_an_upstream_says_before_the_handshake_does_not_survive_it(start: Start, authority: trustme.CA) -> None:
+    with FakeUpstream(tls=upstream_context(authority, "elsewhere.example")) as upstream:
+        upstream.on("STARTTLS", "220 2.0.0 Ready\n250 injected.example\n250 2.1.0 Injected\n250 2.1.5 Injected")
+        assert through(start, upstream, 'tls = "must"') == "250 2.0.0 Ok: taken"
+        assert len(upstream.messages) == 1

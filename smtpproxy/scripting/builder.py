@@ -16,6 +16,7 @@ from smtpproxy.scripting.rollbacks import Pin
 from smtpproxy.scripting.settings import split
 from smtpproxy.scripting.source import BUNDLED, Source
 from smtpproxy.scripting.table import Rule, Table
+from smtpproxy.scripting.turns import Turns
 
 
 class Builder:
@@ -57,8 +58,10 @@ class Builder:
 
     def build(self) -> None:
         """Fill `rules`, `instances` and `problems`. Raises nothing of a rule's making."""
+        turn = Turns()
         for file in self._without_twins():
             self._add(file)
+            turn()
         names = {source.name for source in self.sources.values()}
         for name in self.tables.keys() - names:
             self._unknown(f"[rule.{name}]", name, names)
@@ -74,8 +77,11 @@ class Builder:
     def _without_twins(self) -> list[str]:
         """The files but those whose name another one has too: there the one that was first goes on."""
         files = []
+        named: dict[str, list[str]] = {}
+        for file, source in self.sources.items():
+            named.setdefault(source.name, []).append(file)
         for file, source in sorted(self.sources.items()):
-            twins = [other.file for other in self.sources.values() if other.name == source.name and other is not source]
+            twins = [other for other in named[source.name] if other != file]
             known = self.instances_running or self.archive.recipes
             if not twins or (file in known and not any(twin in known for twin in twins)):
                 files.append(file)

@@ -17,6 +17,7 @@ from smtpproxy.scripting.library import Library
 from smtpproxy.scripting.settings import Keys
 from smtpproxy.scripting.source import Source
 from smtpproxy.scripting.table import Rule, Table, validate
+from smtpproxy.scripting.turns import Turns
 
 
 class Offer(Struct, frozen=True):
@@ -52,6 +53,10 @@ class Cook:
 
     def instance(self, recipe: Recipe) -> Instance:
         """Raises RuleError."""
+        loaded = self._library.loaded.get((recipe.file, recipe.version))
+        if loaded is not None:
+            self.validate(loaded)
+            return loaded
         data = self._archive.data(recipe)
         if data is None:
             raise RuleError("its bytes are gone from the data folder", recipe.file)
@@ -64,7 +69,10 @@ class Cook:
         recipes = self._archive.table(offer.table)
         if recipes is None:
             raise RuleError(f"there is no table {offer.table} in the data folder")
-        instances = {file: self.instance(recipe) for file, recipe in recipes.items()}
+        instances, turn = {}, Turns()
+        for file, recipe in recipes.items():
+            instances[file] = self.instance(recipe)
+            turn()
         return [self._rule(file, keys, instances[file], offer) for file, keys in offer.keys.items()], instances
 
     def validate(self, instance: Instance) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from gevent.monkey import get_original
 
 from smtpproxy.server.channel import Channel, pair
+from smtpproxy.server.pulse import Pulse
 
 STACK_SIGNAL = signal.SIGUSR1
 """Has a child write down what it is at, also from the middle of a C call."""
@@ -34,7 +35,8 @@ class Child:
     """One forked process. `began` and `beaten` are monotonic seconds; `stack` is where it writes what it was at."""
 
     __slots__ = (
-        "beaten", "beats", "began", "channel", "column", "generation", "kind", "pid", "problem", "stack", "state", "table",
+        "beaten", "beats", "began", "channel", "column", "generation", "kind", "pid", "problem", "pulse",
+        "stack", "state", "table",
     )  # fmt: skip
 
     def __init__(self, kind: str, pid: int, channel: Channel, column: int, generation: Any, stack: Any, now: float) -> None:
@@ -52,6 +54,8 @@ class Child:
         self.state = State.STARTING
         self.began = self.beaten = now
         self.beats = 0
+        self.pulse = Pulse.of(pid)
+        """When its heart last beat."""
 
     def kill(self, number: int) -> None:
         """It may be gone already: who waits for it finds out."""

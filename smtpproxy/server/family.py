@@ -15,11 +15,14 @@ from smtpproxy.server.board import Board
 from smtpproxy.server.channel import Channel
 from smtpproxy.server.child import STACK_SIGNAL, Child, State, fork
 from smtpproxy.server.generation import Generation
+from smtpproxy.server.pulse import Pulse
 from smtpproxy.server.respawn import Backoff
 from smtpproxy.server.tally import Tally
 
 STUCK = 3.0
 """Seconds without a heartbeat after which a child is replaced."""
+PATIENCE = 30.0
+"""Seconds that one has which waits for the processor or the disk."""
 LAST_WORDS = 0.2
 """Seconds that it then has to say where it is stuck."""
 START = 60.0
@@ -129,8 +132,8 @@ class Family:
         for child in self:
             beats = self._board.beats(child.column)
             if beats != child.beats:
-                child.beats, child.beaten = beats, now
-            elif now - child.beaten > (START if child.state is State.STARTING else STUCK):
+                child.beats, child.beaten, child.pulse = beats, now, Pulse.of(child.pid)
+            elif self._is_stuck(child, now - child.beaten):
                 child.beaten = now
                 child.kill(STACK_SIGNAL)
                 stuck.append(child)
@@ -139,6 +142,11 @@ class Family:
         for child in stuck:
             child.kill(signal.SIGKILL)
         return stuck
+
+    def _is_stuck(self, child: Child, silent: float) -> bool:
+        if child.state is State.STARTING or silent <= STUCK:
+            return silent > START
+        return silent > PATIENCE or not Pulse.of(child.pid).waits(child.pulse)
 
     def tell(self, **message: Any) -> None:
         """Everybody."""

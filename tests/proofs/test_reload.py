@@ -156,7 +156,7 @@ def edits(editor: Editor) -> Iterator[Any]:
 def test_rules_change_under_load(start: Any, proof: Any) -> None:
     server = start(CONFIG, {file: text.format(0) for file, text in RULES.items()})
     editor, load = Editor(server), Load(server.port, clients=6)
-    for edit in itertools.islice(edits(editor), proof.rounds(9, 450)):
+    for edit in itertools.islice(edits(editor), proof.rounds(9, 700)):
         edit()
     load.stop()
     waits = sorted(editor.waits)

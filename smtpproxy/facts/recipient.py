@@ -94,17 +94,22 @@ class Recipient(_Party):
         put(self, "_verdict", None)
         put(self, "_via", None)
 
+    def assign(self, name: str, value: Any) -> None:
+        if name not in ("local_part", "domain"):
+            super().assign(name, value)
+            return
+        if type(value) is not str:
+            raise TypeError(f"rcpt.{name} is text, no {type(value).__name__}")
+        local_part, domain = (value, self.domain) if name == "local_part" else (self.local_part, value)
+        self.address = str(Address(local_part, domain, ""))
+
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: Any) -> None:
-            if name == "copy":
+            if name in ("local_part", "domain"):
+                self.assign(name, value)
+            elif name == "copy":
                 raise missing(self, name, "assigned")
-            if name in ("local_part", "domain") and type(value) is not str:
-                raise TypeError(f"rcpt.{name} is text, no {type(value).__name__}")
-            if name == "local_part":
-                self.address = str(Address(value, self.domain, ""))
-            elif name == "domain":
-                self.address = str(Address(self.local_part, value, ""))
             else:
                 super().__setattr__(name, value)
 

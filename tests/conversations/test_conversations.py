@@ -1,6 +1,6 @@
 """Every dialogue in the *.smtp files beside this one, played against a server in a process of its own.
 
-Dialogues that ask for the same configuration share a server: an instance serves one conversation after another.
+Dialogues that ask for the same configuration stand together and share a server: it serves one conversation after another.
 """
 
 from __future__ import annotations
@@ -26,36 +26,38 @@ def announcement(block: str) -> str:
     return "".join(line + "\n" for line in block.splitlines() if line.startswith(("announce", "lmtp")))
 
 
-class Stages:
-    """The servers that dialogues are played on, by what they ask for."""
+def asked_for(dialogue: Dialogue) -> tuple[str, ...]:
+    """What tells its server from others."""
+    blocks = dialogue.blocks
+    settings = [blocks.get(name, usual) for name, usual in DEFAULTS.items()]
+    behind = announcement(blocks["upstream"]) if "upstream" in blocks else "none"
+    return (*settings, behind, *(f"{name}\n{source}" for name, source in dialogue.rules.items()))
+
+
+class Stage:
+    """The server that dialogues are played on, with its upstream: one at a time, for as long as they ask for the same."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._stages: dict[tuple[str, ...], tuple[RunningServer, FakeUpstream | None]] = {}
+        self._key: tuple[str, ...] = ()
+        self._server: RunningServer | None = None
+        self._upstream: FakeUpstream | None = None
 
-    def stage(self, dialogue: Dialogue) -> tuple[RunningServer, FakeUpstream | None]:
-        """A server and its upstream, for one dialogue."""
-        key = self._key(dialogue)
-        if key not in self._stages:
-            self._stages[key] = self._build(dialogue)
-        return self._stages[key]
-
-    def _key(self, dialogue: Dialogue) -> tuple[str, ...]:
-        blocks = dialogue.blocks
-        settings = [blocks.get(name, usual) for name, usual in DEFAULTS.items()]
-        behind = announcement(blocks["upstream"]) if "upstream" in blocks else "none"
-        return (*settings, behind, *(f"{name}\n{source}" for name, source in dialogue.rules.items()))
-
-    def _build(self, dialogue: Dialogue) -> tuple[RunningServer, FakeUpstream | None]:
-        upstream = fake_upstream(dialogue.blocks["upstream"]) if "upstream" in dialogue.blocks else None
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
-        return start_server(folder, configuration(dialogue, upstream), dialogue.rules), upstream
+    def for_(self, dialogue: Dialogue) -> tuple[RunningServer, FakeUpstream | None]:
+        """The server for one dialogue, and its upstream."""
+        if self._server is None or asked_for(dialogue) != self._key:
+            self.stop()
+            self._key = asked_for(dialogue)
+            self._upstream = fake_upstream(dialogue.blocks["upstream"]) if "upstream" in dialogue.blocks else None
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
+            self._server = start_server(folder, configuration(dialogue, self._upstream), dialogue.rules)
+        return self._server, self._upstream
 
     def stop(self) -> None:
-        for server, upstream in self._stages.values():
-            server.stop()
-            if upstream is not None:
-                upstream.stop()
+        if self._server is not None:
+            self._server.stop()
+        if self._upstream is not None:
+            self._upstream.stop()
 
 
 def configuration(dialogue: Dialogue, upstream: FakeUpstream | None) -> str:
@@ -73,16 +75,18 @@ def configuration(dialogue: Dialogue, upstream: FakeUpstream | None) -> str:
     )
 
 
-@pytest.fixture(scope="session")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
-    servers = Stages(tmp_path_factory.mktemp("conversations"))
-    yield servers
-    servers.stop()
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    found = Stage(tmp_path_factory.mktemp("conversations"))
+    yield found
+    found.stop()
 
 
-@pytest.mark.parametrize("dialogue", [pytest.param(it, id=f"{it.path.stem}: {it.title}") for it in DIALOGUES])
-def test_dialogue(dialogue: Dialogue, stages: Stages) -> None:
-    server, upstream = stages.stage(dialogue)
+@pytest.mark.parametrize(
+    "dialogue", [pytest.param(it, id=f"{it.path.stem}: {it.title}") for it in sorted(DIALOGUES, key=asked_for)]
+)
+def test_dialogue(dialogue: Dialogue, stage: Stage) -> None:
+    server, upstream = stage.for_(dialogue)
     if upstream is not None:
         upstream.reset()
         order(upstream, dialogue.blocks["upstream"])

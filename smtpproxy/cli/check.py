@@ -10,8 +10,6 @@ from typing import Any
 from smtpproxy.cli.instance import add_config, read
 from smtpproxy.config.checks import warnings
 from smtpproxy.config.schema import Config, Handoff
-from smtpproxy.server.keys import Keys
-from smtpproxy.server.refused import Refused
 
 
 def add(subparsers: Any) -> None:
@@ -24,6 +22,9 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     config = read(args)
     names, broken, doubtful = rules(config)
+    from smtpproxy.server.keys import Keys
+    from smtpproxy.server.refused import Refused
+
     try:
         complaints = Keys(config).complaints
     except Refused as refused:

@@ -76,5 +76,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     line_length: Annotated[Size, about("Length of a command line; longer ones are refused with 500.")] = Size(4096)
     text_line_length: Annotated[Size, about("Length of a line of a message; then 554, never folded.")] = Size(64 << 10)
     header_size: Annotated[Size, about("Size of a message's header; then 554.")] = Size(256 << 10)
+    header_fields: Annotated[Count, about("Fields of a message's header; then 554.")] = 1000
+    header_field_size: Annotated[Size, about("Size of one of them, with its continuation lines; then 554.")] = Size(64 << 10)
     received: Annotated[Count, about("Received fields in a message before it counts as looping; then 554.")] = 100
     timeouts: Annotated[LimitTimeouts, about("How long a client may take.")] = LimitTimeouts()

@@ -14,6 +14,7 @@ from smtpproxy.message import words
 # A field with its folded lines, or a line that is none ("From " of a mailbox, garbage) with what hangs on it.
 # Possessive quantifiers: no input makes the pattern go back.
 _FIELDS = re.compile(rb"(?!\Z)[^\n]*+\n?+(?:[ \t][^\n]*+\n?+)*+")
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _EMPTY_LINE = re.compile(rb"\r\n\r\n")  # twice as fast as bytes.find over text with many line ends
 _NAME = re.compile(rb"([!-9;-~]++)[ \t]*+:")
 _FTEXT = re.compile(r"[!-9;-~]+", re.ASCII)
@@ -95,6 +96,12 @@ class HeaderBlock:
         if self._fields is None:
             self._fields = tuple(map(Field, _FIELDS.findall(self.raw, 0, len(self.raw) - len(self.separator))))
         return self._fields
+
+
+def extent(header: bytes) -> tuple[int, int]:
+    """How many fields a raw header has, and the octets of the largest."""
+    sizes = [len(field) + 2 for field in _FIELD_END.split(header.rstrip(b"\r\n"))]
+    return len(sizes), max(sizes)
 
 
 def end_of_header(data: bytes, start: int = 0) -> int:

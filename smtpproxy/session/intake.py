@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from smtpproxy.config.limits import Limits
 from smtpproxy.message.body import Body, BodyWriter, StoredBody, finished
 from smtpproxy.message.budget import Budget
-from smtpproxy.message.header import HeaderBlock, end_of_header
+from smtpproxy.message.header import HeaderBlock, end_of_header, extent
 from smtpproxy.message.trace import count_received
 from smtpproxy.net.connection import NEVER, Connection, ConnectionLost
 from smtpproxy.session.pace import Pace
@@ -25,6 +25,8 @@ BARE = {
     "LF": Reply(550, "5.6.11", "The message has an LF without a CR; lines end in CR LF"),
 }
 HEADER_TOO_BIG = Reply(554, "5.6.0", "The header of the message is larger than is taken here")
+TOO_MANY_FIELDS = Reply(554, "5.6.0", "The header of the message has more fields than are taken here")
+FIELD_TOO_BIG = Reply(554, "5.6.0", "The header of the message has a field larger than is taken here")
 LINE_TOO_LONG = Reply(554, "5.6.0", "The message has a line longer than is taken here")
 LOOP = Reply(554, "5.4.6", "Too many hops: the message has been here too often")
 
@@ -91,9 +93,21 @@ class Intake:
         header = head[:end] if end >= 0 else head
         if 0 < limit < len(header):
             raise Refusal(HEADER_TOO_BIG, f"header of {len(header)} octets")
+        self._check_fields(header)
         hops = self._limits.received
         if hops and count_received(header) > hops:
             raise Refusal(LOOP, f"more than {hops} Received fields")
+
+    def _check_fields(self, header: bytes) -> None:
+        """Each field and all of them; only a header that may be too much is taken apart."""
+        most, largest = self._limits.header_fields, self._limits.header_field_size
+        if not (0 < most < header.count(b"\n") or 0 < largest < len(header)):
+            return
+        count, size = extent(header)
+        if 0 < most < count:
+            raise Refusal(TOO_MANY_FIELDS, f"{count} fields in the header")
+        if 0 < largest < size:
+            raise Refusal(FIELD_TOO_BIG, f"a header field of {size} octets")
 
     def header(self) -> HeaderBlock:
         """The header, once ``read_head`` has it."""

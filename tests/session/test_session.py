@@ -94,6 +94,25 @@ def test_a_header_of_just_the_limit(front: Begin, extra: int, code: int, body: b
     assert client.send("NOOP").code == 250
 
 
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        (b"X: y\r\n" * 10, 250),
+        (b"X: y\r\n" * 11, 554),
+        (b"X: y\r\n folded\r\n" * 10, 250),
+        (b"X: " + b"y" * 95 + b"\r\n", 250),
+        (b"X: " + b"y" * 96 + b"\r\n", 554),
+        (b"X: " + b"y" * 50 + b"\r\n " + b"y" * 50 + b"\r\n", 554),
+    ],
+)
+def test_fields_of_just_the_limit(front: Begin, header: bytes, code: int) -> None:
+    it = front(limits=Limits(header_fields=10, header_field_size=Size(100)))
+    client = it.begun()
+    assert client.message(header + b"\r\nbody\r\n" * 20).code == code
+    assert client.send("NOOP").code == 250
+    assert len(it.logged("refused")) == (code == 554)
+
+
 @pytest.mark.parametrize("header", [b"", b"Subject: in pieces\r\nFrom: a@client.example\r\n"])
 def test_a_header_that_comes_in_pieces_ends_at_its_empty_line(front: Begin, out: FakeOutlet, header: bytes) -> None:
     client = front(limits=Limits(header_size=Size(200))).begun()

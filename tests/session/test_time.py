@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -143,6 +144,18 @@ def test_time_that_others_take_is_not_the_clients(front: Begin, out: FakeOutlet)
         client.raw(b"text\r\n.\r\n")
     assert client.reply().code == 250
     assert out.delivered
+
+
+def test_a_handshake_ends_however_it_drips(tmp_path: Path, out: FakeOutlet) -> None:
+    limits = Limits(timeouts=LimitTimeouts(tls=SHORT))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with Front(out, folder=tmp_path, limits=limits, tls=context, tls_implicit=True) as it, FakeClient(it.port) as client:
+        client.raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")  # a ClientHello of 512 octets begins
+        with suppress(OSError):
+            for _ in paced(200, STEP):
+                client.raw(b"x")
+        assert ended(it)["end"] == "tls"
+        assert it.logged("tls_failed")
 
 
 def test_a_message_that_stops_is_ended_by_its_own_time(front: Begin) -> None:

@@ -52,6 +52,10 @@ class Accounts(ABC):
 
     keyed: ClassVar[bool] = False
     """Its accounts may have SCRAM keys."""
+    passwords: ClassVar[bool] = True
+    """Its accounts have passwords."""
+    tokens: ClassVar[bool] = False
+    """It can say whose a token of XOAUTH2 and OAUTHBEARER is."""
 
     def __init__(self, name: str, hashing: Hashing) -> None:
         self.name = name
@@ -88,6 +92,10 @@ class Accounts(ABC):
             return account.scram
         salt, stored, server = (hmac.digest(self.hashing.secret, word + name.encode(), "sha256") for word in (b"1", b"2", b"3"))
         return ScramKeys(salt[:16], ROUNDS, stored, server)
+
+    def token(self, name: str, token: str) -> Account | None:
+        """Whose this token is, if that is `name`, or nobody was named. Raises ``AccountsError``."""
+        return None
 
     def addresses(self, name: str) -> tuple[str, ...]:
         """From where this account may send; nothing for nobody. Raises ``AccountsError``."""

@@ -139,6 +139,13 @@ class Listener(Struct, frozen=True, kw_only=True):
             "It is never passed on as it is: two servers would disagree where the message ends."
         ),
     ] = "reject"
+    refused_body: Annotated[
+        Literal["read", "close"],
+        about(
+            "A message that is refused before all of it has come, by a rule at on_header or by a limit: the rest is read and "
+            "dropped, up to 64 MB, and the session goes on; or the connection is closed behind the refusal."
+        ),
+    ] = "read"
 
 
 QUARANTINE: Final = "quarantine"
@@ -366,6 +373,5 @@ LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
 
 LATER_VALUES: Final[dict[tuple[type[Struct], str], frozenset[str]]] = {
     (Handoff, "kind"): frozenset({"queue"}),
-    (Users, "kind"): frozenset({"smtp", "oauth"}),
     (Handoff, "partial"): frozenset({"notice"}),
 }

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from smtpproxy.config.about import Count, about
 from smtpproxy.config.directory import LdapServer
-from smtpproxy.config.values import Duration
+from smtpproxy.config.values import Duration, Target
 
 TIMEOUT: Final = "For one question, connecting included; then the login is put off with 454."
 
@@ -75,16 +75,53 @@ class UsersLdap(Struct, frozen=True, kw_only=True):
     timeout: Annotated[Duration, about(TIMEOUT)] = Duration(10)
 
 
+class UsersSmtp(Struct, frozen=True, kw_only=True):
+    """Whoever can log in at another SMTP server. It can be asked neither whose an address is nor who has an account."""
+
+    to: Annotated[tuple[Target, ...], about('Servers: "host:port"; the first that answers.')] = ()
+    tls: Annotated[
+        Literal["verify", "must", "none"],
+        about(
+            "verify: STARTTLS, and the certificate must be good for the server's name. must: STARTTLS, whatever the "
+            "certificate. none: in the clear, on the loopback only."
+        ),
+    ] = "verify"
+    tls_ca: Annotated[Path | None, about("Who vouches for the server's certificate (PEM); without it the system's.")] = None
+    tls_name: Annotated[str, about("The name that the certificate must have; empty for the server's own.")] = ""
+    remember: Annotated[
+        Duration, about("How long a good login is believed without asking again; a keyed hash of it is kept. 0: not at all.")
+    ] = Duration(60)
+    timeout: Annotated[Duration, about(TIMEOUT)] = Duration(20)
+
+
+class UsersOauth(Struct, frozen=True, kw_only=True):
+    """Tokens of OAuth 2.0, with XOAUTH2 and OAUTHBEARER: the server that issued them says whose they are (RFC 7662)."""
+
+    url: Annotated[str, about("Where tokens are introspected; https://, or http:// on the loopback.")] = ""
+    client_id: Annotated[str, about("Who we are there.")] = ""
+    client_secret_file: Annotated[Path | None, about("Our secret there, alone in a file.")] = None
+    ca: Annotated[Path | None, about("Who vouches for the server's certificate (PEM); without it the system's.")] = None
+    claim: Annotated[str, about("Which member of the answer is the login's name.")] = "username"
+    scope: Annotated[str, about("The scope that a token must have; empty: any.")] = ""
+    remember: Annotated[
+        Duration, about("How long an answer is believed at most, if the token does not end before.")
+    ] = Duration(300)
+    timeout: Annotated[Duration, about(TIMEOUT)] = Duration(10)
+
+
 class Users(Struct, frozen=True, kw_only=True):
     """Who may log in. One table for each set of accounts; listeners and rules choose one by its name."""
 
     kind: Annotated[
-        Literal["file", "sql", "ldap"],
+        Literal["file", "sql", "ldap", "smtp", "oauth"],
         about(
             "file: a file that `smtpproxy user` writes. sql: a database, see [users.NAME.sql]. "
-            "ldap: a directory, see [users.NAME.ldap]."
+            "ldap: a directory, see [users.NAME.ldap]. smtp: another server, see [users.NAME.smtp]. "
+            "oauth: tokens instead of passwords, see [users.NAME.oauth]."
         ),
     ]
     path: Annotated[Path | None, about("Of kind file: the file; a change of it counts at the next login.")] = None
     sql: Annotated[UsersSql, about("A database.")] = UsersSql()
     ldap: Annotated[UsersLdap, about("A directory.")] = UsersLdap()
+    smtp: Annotated[UsersSmtp, about("Another server.")] = UsersSmtp()
+    oauth: Annotated[UsersOauth, about("A server of OAuth.")] = UsersOauth()

@@ -39,12 +39,18 @@ class Credentials:
         return self._salted
 
 
-def log_in(client: SmtpClient, name: str, password: str, salt: Salt = scram.salted) -> Reply:
-    """The server's last reply. Its tap is told that there was a login, and how it ended.
+def log_in(
+    client: SmtpClient, name: str, password: str, salt: Salt = scram.salted, offered: str | None = None
+) -> Reply:
+    """The server's last reply. `offered`: mechanisms to choose from, instead of all that it has announced.
+
+    Its tap is told that there was a login, and how it ended.
 
     Raises ``UpstreamLost``, also for a server that breaks the mechanism or does not know the password itself.
     """
-    mechanism, answers = sasl.log_in(client.extensions.get("AUTH", ""), name, password, secrets.token_urlsafe(18), salt)
+    if offered is None:
+        offered = client.extensions.get("AUTH", "")
+    mechanism, answers = sasl.log_in(offered, name, password, secrets.token_urlsafe(18), salt)
     tap, client.tap = client.tap, None
     try:
         reply = _exchange(client, mechanism, answers)

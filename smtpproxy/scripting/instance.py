@@ -23,7 +23,8 @@ class Instance:
     """One version of one file, with globals of its own. `uses` counts the tables that have it."""
 
     __slots__ = (
-        "declared", "ending", "given", "heap", "hooks", "imports", "module", "settings", "source", "timers", "uses", "version",
+        "declared", "ending", "given", "heap", "hooks", "imports", "known_as", "module", "settings", "source", "timers",
+        "uses", "version",
     )  # fmt: skip
 
     def __init__(self, source: Source, given: Mapping[str, Any], imports: Mapping[str, Instance]) -> None:
@@ -35,6 +36,8 @@ class Instance:
         self.timers: list[Timer] = []
         self.settings: Any = None
         self.declared: dict[str, Any] = {}
+        self.known_as = ""
+        """In sys.modules; what the module says of itself is the rule's."""
         self.module: ModuleType | None = None
         self.ending: Callable[[], None] | None = None
         self.heap: Callable[[], int] | None = None
@@ -52,8 +55,8 @@ class Instance:
 
     def forget(self) -> None:
         """The last table that had it is gone."""
-        if self.module is not None and sys.modules.get(self.module.__name__) is self.module:
-            del sys.modules[self.module.__name__]
+        if self.module is not None and sys.modules.get(self.known_as) is self.module:
+            del sys.modules[self.known_as]
         if self.ending is not None:
             self.ending()
 
@@ -78,6 +81,7 @@ def run_python(instance: Instance, notes: object) -> None:
     view = SettingsView(vars(module), instance.given)
     facade = Facade(view, every, notes)
     vars(module)["__builtins__"] = {**vars(builtins), "__import__": _importer(instance, facade)}
+    instance.known_as = module.__name__
     instance.module = sys.modules[module.__name__] = module
     exec(compile(source.data, source.path, "exec", dont_inherit=True), vars(module))
     every.closed = True

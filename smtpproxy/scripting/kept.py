@@ -109,7 +109,13 @@ def failed_words(fault: Fault) -> str:
 
 def _writable(text: str) -> str:
     """JSON is UTF-8; octets of a client that are not stand as \\xHH."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if text.isascii():
+        return text
+    try:
+        octets = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a rule may make surrogates that stand for no octet
+        octets = text.encode("utf-8", "backslashreplace")
+    return octets.decode("utf-8", "backslashreplace")
 
 
 def _client(client: Any) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import greenlet
 
-from smtpproxy.scripting.errors import Ended, RuleTimeout, Tripped
+from smtpproxy.scripting.errors import CpuTimeout, Ended, RuleTimeout, Tripped
 from smtpproxy.scripting.failure import Failure, Nonsense, type_name, verdict_for
 from smtpproxy.scripting.hooks import CPU_BUDGET, Hook
 from smtpproxy.scripting.trace import CPU, HOOK, Fault, Trace
@@ -188,7 +188,7 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
                 verdict = entry.function(*arguments) if began < limit else _exhausted()
                 ended = _clock()
                 if call.meter is not None:
-                    _metered(call, entry)
+                    _metered(call, entry, returned=True)
                 if verdict is None and ended <= deadline:
                     append((HOOK, began, ended, entry, None))
                     began = ended
@@ -203,7 +203,7 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
             except BaseException as error:  # SystemExit, GreenletExit, a gevent.Timeout: all of the rule's making
                 call.deadline = NEVER
                 if call.meter is not None:
-                    _metered(call, entry)
+                    _metered(call, entry, returned=False)
                 answer = failed(chains, call, entry, error, began)
             if answer is not None:
                 return answer
@@ -232,11 +232,16 @@ def _answered(chains: Chains, call: Call, entry: Entry, verdict: Any, *, late: b
     return None if overruled.kind == "accept" else overruled
 
 
-def _metered(call: Call, entry: Entry) -> None:
-    """A call was long enough for `preemption.py` to see it at work: what it has used belongs to the trace."""
+def _metered(call: Call, entry: Entry, *, returned: bool) -> None:
+    """A call was long enough for `preemption.py` to see it at work: what it has used belongs to the trace.
+
+    Raises CpuTimeout when it was told to stop, caught that, and returned.
+    """
     meter, call.meter = call.meter, None
     if meter.entry is entry:
         call.trace.append((CPU, 0.0, 0.0, entry, meter.used))
+        if meter.strikes and returned:
+            raise CpuTimeout
 
 
 def failed(chains: Chains, call: Call, entry: Entry, error: BaseException, began: float) -> Verdict | None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from smtpproxy.wire.reply import Reply
 
@@ -28,8 +28,8 @@ class Verdict:
 
     __slots__ = ("code", "enhanced", "hang_up", "hook", "kind", "line", "path", "relay", "rule", "text")
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         kind: str,
         code: int,
         enhanced: str,
@@ -38,7 +38,9 @@ class Verdict:
         relay: bool = False,
         hang_up: bool = False,
         frame: FrameType | None = None,
-    ) -> None:
+    ) -> Self:
+        """Whole, or not at all. Raises ValueError for what cannot be."""
+        self = super().__new__(cls)
         if kind not in _KINDS or str(code)[0] not in _KINDS[kind]:
             raise ValueError(f"there is no {kind} with code {code}")
         _put(self, "kind", kind)
@@ -49,6 +51,7 @@ class Verdict:
         _put(self, "hang_up", hang_up)
         self.given_by("", "")
         self.made_at(frame.f_lineno if frame is not None else 0, frame.f_code.co_filename if frame is not None else "")
+        return self
 
     if TYPE_CHECKING:
         kind: str

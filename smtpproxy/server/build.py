@@ -78,7 +78,7 @@ def doors(config: Config, resolver: Resolver, log: LogLine, secret: bytes = b"")
 def users(config: Config, log: LogLine, secret: bytes) -> dict[str, Accounts]:
     """Every [users.NAME]; nothing is asked before somebody logs in, or a rule wants to know."""
     hashing = Hashing(secret)
-    return {name: accounts(name, settings, hashing, log) for name, settings in config.users.items()}
+    return {name: accounts(name, settings, hashing, log, config.hostname) for name, settings in config.users.items()}
 
 
 def clamav(settings: schema.ClamAV) -> ClamAV:
@@ -222,6 +222,7 @@ def entrance(
         auth_in_clear=listener.auth_without_tls,
         own_senders=listener.senders == "login",
         normalize=listener.bare_newline == "normalize",
+        drains=listener.refused_body == "read",
         submission=listener.submission,
         tls=context,
         tls_required=listener.tls.mode == "required",

@@ -94,7 +94,10 @@ class TraceKeeper:
         for number, snapshot in enumerate(waiting):
             if number % AT_ONCE == AT_ONCE - 1:
                 gevent.sleep(0)
-            lines.append(encode(snapshot.kept(hide)))
+            try:
+                lines.append(encode(snapshot.kept(hide)))
+            except Exception as error:  # one that cannot be told must not cost the others
+                self._log("traces_lost", level="error", error=f"{type(error).__name__}: {error}")
         self._disk(self._segments.append, b"".join(lines))
 
     def _wanted(self, mail: Mail | None) -> str:

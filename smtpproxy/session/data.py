@@ -65,7 +65,7 @@ def receive(session: Session, transaction: Transaction, intake: Intake) -> Reply
         raise
     except (Exception, Timeout):  # a gevent.Timeout that a rule has left behind
         reply = session.our_fault()
-    if not intake.ended and not intake.drain():
+    if not intake.ended and not (session.entrance.drains and intake.drain()):
         session.closing = True
     session.end_transaction()
     return each.answered(session, transaction, reply) if intake.last else reply

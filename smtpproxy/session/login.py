@@ -128,14 +128,17 @@ def _mechanisms(session: Session) -> tuple[str, ...]:
     entrance, tls = session.entrance, session.client.tls
     if tls is None and not entrance.auth_in_clear:
         return ()
-    keyed = entrance.accounts is not None and entrance.accounts.keyed
+    accounts, ruled = entrance.accounts, bool(session.chains.on_auth)
+    keyed = accounts is not None and accounts.keyed
+    passwords = ruled or (accounts is not None and accounts.passwords)
+    tokens = ruled or (accounts is not None and accounts.tokens)
     possible = {
-        "PLAIN": True,
-        "LOGIN": True,
+        "PLAIN": passwords,
+        "LOGIN": passwords,
         SHA256: keyed,
         PLUS: keyed and bool(_end_point(session)),
-        "XOAUTH2": bool(session.chains.on_auth),
-        "OAUTHBEARER": bool(session.chains.on_auth),
+        "XOAUTH2": tokens,
+        "OAUTHBEARER": tokens,
         "EXTERNAL": tls is not None and tls.certificate is not None,
     }
     return tuple(word for word in entrance.mechanisms if possible[word])
@@ -227,8 +230,10 @@ def _decided(session: Session, login: Login, proved: bool) -> Reply:
 
 def _known(session: Session, login: Login, proved: bool) -> Account | None:
     accounts = session.entrance.accounts
-    if accounts is None or login.mechanism in sasl.TOKENS:
+    if accounts is None:
         return None
+    if login.mechanism in sasl.TOKENS:
+        return accounts.token(login.name, login.password)
     return accounts.find(login.name) if proved else accounts.check(login.name, login.password)
 
 

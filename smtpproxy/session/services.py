@@ -79,6 +79,8 @@ class Entrance:
     """Passwords may come without TLS."""
     own_senders: bool = False
     """Who has logged in sends from the account's addresses only."""
+    drains: bool = True
+    """What is left of a refused message is read, instead of hanging up."""
     normalize: bool = False
     """Bare CR and LF are mended instead of refused."""
     submission: bool = False

@@ -25,7 +25,10 @@ def complaints(tmp_path: Path, table: str) -> str:
 
 @pytest.mark.parametrize(
     "table",
-    [SQL + 'file = "mail.sqlite"', SQL + 'database = "postgresql://me@db/mail"', LDAP, LDAP + 'search_dn = "cn=x"'],
+    [
+        'kind = "smtp"\nsmtp.to = ["127.0.0.1:25"]\nsmtp.tls = "none"', 'kind = "oauth"\noauth.url = "http://localhost/x"',
+        SQL + 'file = "mail.sqlite"', SQL + 'database = "postgresql://me@db/mail"', LDAP, LDAP + 'search_dn = "cn=x"',
+    ],
 )
 def test_what_can_be_used(tmp_path: Path, table: str) -> None:
     assert complaints(tmp_path, table) == ""
@@ -42,6 +45,11 @@ def test_what_can_be_used(tmp_path: Path, table: str) -> None:
         (SQL + 'file = "x"\nexists = "select %(name)s"', "users.staff.sql.exists: %(name)s is unknown here"),
         ('kind = "ldap"', "users.staff.ldap.to: is missing"),
         ('kind = "ldap"\nldap.to = ["ldaps://db"]', "users.staff.ldap.base: is missing"),
+        ('kind = "smtp"', "users.staff.smtp.to: is missing"),
+        ('kind = "smtp"\nsmtp.to = ["mx.example.com:587"]\nsmtp.tls = "none"', "mx.example.com:587 in the clear"),
+        ('kind = "smtp"\nsmtp.to = ["lmtp://localhost:24"]', "nobody logs in over LMTP"),
+        ('kind = "oauth"', "users.staff.oauth.url: is no address of a web server"),
+        ('kind = "oauth"\noauth.url = "http://id.example.com/x"', "tokens would cross the network in the clear"),
         (LDAP.replace("ldap://", "http://"), "neither ldap://host nor ldaps://host"),
         (LDAP.replace('"ldap"', '"file"', 1).replace("\n[", '\npath = "x"\n[', 1), "has no use for accounts of kind file"),
     ],

@@ -167,4 +167,5 @@ def blamed(rule: Hostile, lines: list[str]) -> bool:
 def test_the_server_is_as_it_was(run: Run) -> None:
     assert len(RULES) >= 300
     assert "internal_error" not in run.log and "session_failed" not in run.log
+    assert not re.search(r'File ".*/smtpproxy/(server|session)/', run.log), "something of ours has died"
     assert run.grown < MEMORY

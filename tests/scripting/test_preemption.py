@@ -321,3 +321,9 @@ def test_observers_go_on_when_one_was_parked(metered: Any) -> None:
             gevent.sleep(0.01)
     assert metered.logged("rule")[0]["text"] == "seen"
     assert metered.logged("rule_parked")
+
+
+def test_who_was_told_to_stop_and_returns_has_failed(metered: Any) -> None:
+    metered.load(a="def on_rcpt(mail, rcpt):\n    try:\n        while True: x = 1\n    finally:\n        return None")
+    assert gevent.spawn(metered.rcpt).get(timeout=10).startswith("defer 451 4.3.0")
+    assert metered.logged("rule_failed")[0]["error"] == "Timeout: over its CPU budget"

@@ -50,7 +50,7 @@ def _roll_back(config: Config, name: str, wanted: str) -> int:
         raise LookupError(f"version {live} of {file} is live already")
     now = time.time()
     versions.rollbacks.put(file, Pin(versions.digest(file), recipe, f"by hand at {stamp(now)}", now))
-    status = _wait(config, file, lambda version: version == recipe.version, f"version {recipe.version}")
+    status = _wait(config, file, recipe.version, f"version {recipe.version}")
     print(f"It stays until {file} changes, or: {typed()} rollback {name} --undo")
     return status
 
@@ -64,7 +64,7 @@ def _undo(config: Config, name: str) -> int:
     if pin is None:
         raise LookupError(f"{file} is not rolled back")
     versions.rollbacks.drop(file)
-    return _wait(config, file, lambda version: version != pin.recipe.version, "the file as it is")
+    return _wait(config, file, "", "the file as it is")
 
 
 def _chosen(versions: Any, file: str, wanted: str) -> Any:
@@ -82,8 +82,8 @@ def _before(versions: Any, file: str, live: str) -> Any:
     return entry
 
 
-def _wait(config: Config, file: str, there: Any, what: str) -> int:
-    """Until every process that serves says that it runs this."""
+def _wait(config: Config, file: str, wanted: str, what: str) -> int:
+    """Until every process that serves says that the rule is rolled back to this version; "" is the file as it is."""
     from smtpproxy.cli.history import rule_of
     from smtpproxy.server.running import running
 
@@ -91,7 +91,7 @@ def _wait(config: Config, file: str, there: Any, what: str) -> int:
     end = time.monotonic() + PATIENCE
     while True:
         processes = running(config.data)
-        waiting = [one.pid for one in processes if rule in one.versions and not there(one.versions[rule])]
+        waiting = [one.pid for one in processes if rule in one.versions and wanted != one.rolled_back.get(rule, "")]
         if not waiting or time.monotonic() > end:
             break
         time.sleep(LOOK)

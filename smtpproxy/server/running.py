@@ -28,7 +28,7 @@ class Draining(msgspec.Struct, frozen=True):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """One process: its table of rules, the version of each by name, and what of older tables has not drained yet.
+    """One process: its table of rules, the version of each by name, what of older tables has not drained yet, and those rolled back.
 
     `born` tells a process from a later one of the same id.
     """
@@ -38,6 +38,7 @@ class Running(msgspec.Struct, frozen=True):
     table: str
     versions: dict[str, str]
     draining: tuple[Draining, ...] = ()
+    rolled_back: dict[str, str] = {}
 
 
 class Board:
@@ -68,7 +69,8 @@ class Board:
     def _running(self) -> Running:
         table = self._rules.table
         versions = {rule.name: rule.version for rule in table.rules}
-        return Running(os.getpid(), _born(os.getpid()), table.hash, versions, tuple(self._draining()))
+        back = {rule.name: rule.version for rule in table.rules if rule.rolled_back}
+        return Running(os.getpid(), _born(os.getpid()), table.hash, versions, tuple(self._draining()), back)
 
     def _draining(self) -> Iterator[Draining]:
         older = self._rules.older()

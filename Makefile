@@ -30,11 +30,9 @@ venv: .venv/.package
 run: venv
 	@exec $(BIN)/smtpproxy try
 
-# Preemption is a matter of milliseconds: it is tested in a process that carries nothing else.
 test: .venv/.dev
 	@sh tests/needs.sh
-	$(BIN)/python -m pytest -q tests/scripting/test_preemption.py
-	$(BIN)/python -m pytest -q --ignore=tests/scripting/test_preemption.py
+	@sh tests/suite.sh $(BIN)/python
 
 quick: .venv/.dev
 	$(BIN)/python -m pytest -q -x --ignore=tests/journeys --ignore=tests/scripting/test_preemption.py

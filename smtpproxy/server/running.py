@@ -28,7 +28,7 @@ class Draining(msgspec.Struct, frozen=True):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """One process: its table of rules, the version of each by name, what of older tables has not drained yet, and those rolled back.
+    """One process: its table, the version of each rule, what of older tables has not drained yet, and what is rolled back.
 
     `born` tells a process from a later one of the same id.
     """

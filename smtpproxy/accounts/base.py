@@ -50,8 +50,6 @@ class Accounts(ABC):
     One that has somebody else check the password overrides `check` as well.
     """
 
-    keyed: ClassVar[bool] = False
-    """Its accounts may have SCRAM keys."""
     passwords: ClassVar[bool] = True
     """Its accounts have passwords."""
     tokens: ClassVar[bool] = False
@@ -62,6 +60,12 @@ class Accounts(ABC):
         self.hashing = hashing
         self._usual = NOBODY
         """Checked for nobody, too: that takes as long as for somebody, whatever made the hashes."""
+
+    @property
+    def keyed(self) -> bool:
+        """All of its accounts have keys for SCRAM. One that has none could not log in where SCRAM is offered: clients that
+        know it choose it, and try nothing else when it fails."""
+        return False
 
     @abstractmethod
     def find(self, name: str) -> Account | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,8 +30,6 @@ class Log(Protocol):
 class FileAccounts(Accounts):
     """The accounts in a file; what is broken in it changes nothing: the last good state stays, and the log says why."""
 
-    keyed = True
-
     def __init__(self, name: str, hashing: Hashing, path: Path, log: Log) -> None:
         super().__init__(name, hashing)
         self.path = path
@@ -40,6 +39,14 @@ class FileAccounts(Accounts):
         self._read = False
         self._by_name: Mapping[str, Account] = {}
         self._addresses: frozenset[str] = frozenset()
+        self._keyed = False
+
+    @property
+    def keyed(self) -> bool:
+        """See ``Accounts``."""
+        with suppress(AccountsError):
+            self._refresh()
+        return self._keyed
 
     def find(self, name: str) -> Account | None:
         """See ``Accounts``."""
@@ -70,6 +77,7 @@ class FileAccounts(Accounts):
         self._by_name = {folded(account.name): account for account in accounts}
         found = {address.lower() for account in self._by_name.values() for address in (account.name, *account.addresses)}
         self._addresses = frozenset(address for address in found if not address.startswith("@"))
+        self._keyed = bool(self._by_name) and not keyless(self._by_name.values())
         self._read = True
 
     def _complain(self, error: str) -> None:
@@ -79,6 +87,11 @@ class FileAccounts(Accounts):
             self._told = error
         if not self._read:
             raise AccountsError(error)
+
+
+def keyless(accounts: Iterable[Account]) -> list[str]:
+    """The names of those without keys for SCRAM."""
+    return [account.name for account in accounts if account.scram is None]
 
 
 def folded(name: str) -> str:

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 def rules(config: Config) -> tuple[list[str], list[str], list[str]]:
     """Names of the rules, what is wrong with them, and what is probably not meant. Nothing is kept."""
     # gevent is behind it: only once there is a usable configuration.
+    from smtpproxy.cli.check_logins import doubts
     from smtpproxy.cli.rules import look
     from smtpproxy.scripting.errors import FolderRefused
     from smtpproxy.scripting.lint.look import findings
@@ -54,7 +55,8 @@ def rules(config: Config) -> tuple[list[str], list[str], list[str]]:
         return [], [str(wrong)], []
     names = [rule.name for rule in report.table.rules]
     problems = [f"{problem.at or problem.file}: {problem.text}" for problem in report.problems]
-    return names, problems, list(map(str, findings(loaded.folder.sources.values(), report.table, config)))
+    doubtful = list(map(str, findings(loaded.folder.sources.values(), report.table, config)))
+    return names, problems, [*doubtful, *doubts(config, report.table)]
 
 
 def summary(config: Config, names: list[str]) -> Iterator[str]:

@@ -114,13 +114,13 @@ def _check_handoff(name: str, handoff: Handoff, raw: Raw, report: Report) -> Non
 
 
 def _check_auth(at: Keys, listener: Listener, users: Raw, report: Report) -> None:
-    if not listener.auth:
-        return
-    if listener.auth not in users:
+    if listener.auth and listener.auth not in users:
         hint = did_you_mean(listener.auth, users) or f"write a [users.{listener.auth}]"
         report((*at, "auth"), f"there is no [users.{listener.auth}]", hint)
     if not (listener.tls.wanted or listener.auth_without_tls or listener.proxy_tls):
-        report((*at, "auth"), "nobody could log in without TLS", "give tls, or auth_without_tls = true")
+        for key, given in (("auth", bool(listener.auth)), ("auth_required", listener.auth_required)):
+            if given:
+                report((*at, key), "nobody could log in without TLS", "give tls, or auth_without_tls = true")
 
 
 def _check_binds(config: Config, report: Report) -> None:

@@ -87,6 +87,11 @@ class Listener(Struct, frozen=True, kw_only=True):
             "(tls-server-end-point), which few mail clients know."
         ),
     ] = ("SCRAM-SHA-256", "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "EXTERNAL")
+    auth_required: Annotated[
+        bool,
+        about("Whether mail is taken only from those who have logged in: all others are told 530 5.7.0 at MAIL, "
+              "those in [relaying] networks as well."),
+    ] = False
     auth_without_tls: Annotated[bool, about("Whether passwords may cross the network in the clear.")] = False
     senders: Annotated[
         Literal["any", "login"],

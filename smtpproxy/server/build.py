@@ -220,6 +220,7 @@ def entrance(
         accounts=users.get(listener.auth),
         mechanisms=listener.auth_mechanisms,
         auth_in_clear=listener.auth_without_tls,
+        auth_required=listener.auth_required,
         own_senders=listener.senders == "login",
         normalize=listener.bare_newline == "normalize",
         drains=listener.refused_body == "read",

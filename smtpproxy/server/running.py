@@ -41,8 +41,8 @@ class Running(msgspec.Struct, frozen=True):
     rolled_back: dict[str, str] = {}
 
 
-class Board:
-    """Where this process says what it runs; `sessions` are those that it serves."""
+class StateFile:
+    """This process's file, where it says what it runs; `sessions` are those that it serves."""
 
     def __init__(self, data: Path, rules: Rules, sessions: Callable[[], Iterable[Session]]) -> None:
         self._path = data / FOLDER / f"{os.getpid()}.json"

@@ -34,7 +34,7 @@ from smtpproxy.server.listeners import Admission, Listener
 from smtpproxy.server.logs import Log
 from smtpproxy.server.pressure import Pressure
 from smtpproxy.server.refused import Refused
-from smtpproxy.server.running import Board, sweep
+from smtpproxy.server.running import StateFile, sweep
 from smtpproxy.server.sockets import Sockets, open_missing
 from smtpproxy.server.tally import Tally
 from smtpproxy.server.traces import TraceKeeper
@@ -97,7 +97,7 @@ class Worker:
         self._traces = TraceKeeper(config.trace, config.data, self.log, self._secrets)
         self._outlets = build.outlets(config, self._keys, self.clock, self.log, outlets or {})
         self._learned.recall(self._outlets)
-        self._board = Board(config.data, self.rules, self._sessions)
+        self._state_file = StateFile(config.data, self.rules, self._sessions)
         self._room = Room(config.limits)
         self._pressure = Pressure(config.limits, config.data, self._admission, self._room, self.rules.library.heaps, self.log)
         self._services = self._open_doors(story)
@@ -211,7 +211,7 @@ class Worker:
         self.rules.stop()
         self.doors["store"].close()
         self._traces.stop()
-        self._board.end()
+        self._state_file.end()
         self.log.stop()
 
     def _close_listeners(self) -> None:
@@ -276,7 +276,7 @@ class Worker:
         told = True
         while True:
             try:
-                self._board.tell()
+                self._state_file.tell()
                 told = True
             except OSError as error:
                 if told:

@@ -41,6 +41,7 @@ TOO_LONG = Reply(500, "5.5.6", "Authentication exchange line is too long")
 COMMAND_TOO_LONG = Reply(500, "5.5.2", "Line too long")
 WRONG = Reply(535, "5.7.8", "Authentication credentials invalid")
 NOT_NOW = Reply(454, "4.7.0", "Temporary authentication failure")
+LOG_IN = Reply(530, "5.7.0", "Authentication required")
 TOO_MANY = Reply(421, "4.7.0", "Too many failed logins")
 
 WINDOW = 600.0

@@ -77,6 +77,8 @@ class Entrance:
     """Of SASL, as far as they can be checked."""
     auth_in_clear: bool = False
     """Passwords may come without TLS."""
+    auth_required: bool = False
+    """Only who has logged in may send."""
     own_senders: bool = False
     """Who has logged in sends from the account's addresses only."""
     drains: bool = True

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from smtpproxy.facts.client import Client
 from smtpproxy.message.edits import Ledger
+from smtpproxy.session.login import LOG_IN
 from smtpproxy.wire.address import Address
 from smtpproxy.wire.reply import Reply
 
 if TYPE_CHECKING:
     from smtpproxy.session.session import Session
-
-LOG_IN = Reply(530, "5.7.0", "Authentication required")
 
 
 def complete(session: Session, ledger: Ledger, id: str) -> None:

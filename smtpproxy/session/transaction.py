@@ -12,7 +12,7 @@ from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.scripting.runner import decide
 from smtpproxy.session import submission
-from smtpproxy.session.login import misused
+from smtpproxy.session.login import LOG_IN, misused
 from smtpproxy.session.room import NO_ROOM
 from smtpproxy.session.verdicts import against
 from smtpproxy.wire.address import Address
@@ -231,6 +231,8 @@ def mail(session: Session, command: Command) -> Reply:
 
 def _unwelcome(session: Session, sender: Address) -> Reply | None:
     """The refusal of a mail for who sends it, and how many there were."""
+    if session.entrance.auth_required and session.client.login is None:
+        return session.refused(LOG_IN, "[listener] auth_required")
     if session.logins is not None and (refused := misused(session, str(sender))) is not None:
         return refused
     if session.entrance.submission and (refused := submission.unwelcome(session.client, sender)) is not None:

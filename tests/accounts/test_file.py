@@ -171,3 +171,24 @@ def test_passwords_that_look_the_same_are_the_same() -> None:
     made = passwords.make("I\u00adX")  # RFC 4013 3: a soft hyphen is nothing
     assert passwords.fits(made, "IX") and passwords.fits(made, "\u2168")
     assert not passwords.fits(made, "\u0007")
+
+
+def test_scram_is_for_files_in_which_everybody_has_keys(staff: FileAccounts) -> None:
+    keyed = line(BOB)
+    assert not staff.keyed
+    save(staff, f"{keyed}\n")
+    assert staff.keyed
+    save(staff, f"{keyed}\n{line(ANN)}\n")
+    assert not staff.keyed
+    save(staff, f"{keyed}\nbroken\n")
+    assert not staff.keyed
+    save(staff, "")
+    assert not staff.keyed
+
+
+def test_a_file_that_was_never_read_offers_no_scram(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    def log(event: str, **fields: Any) -> None:
+        records.append({"event": event, **fields})
+
+    assert not FileAccounts("staff", Hashing(), tmp_path / "users", log).keyed
+    assert [record["event"] for record in records] == ["accounts_failed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import subprocess
@@ -100,6 +101,40 @@ def test_check_warns_of_an_open_relay(instance: Path, capsys: pytest.CaptureFixt
     (instance / "relaying.toml").write_text('[relaying]\nnetworks = ["0.0.0.0/0"]\n')
     assert main(["check", str(instance)]) == 0
     assert "open relay" in capsys.readouterr().err
+
+
+LOGINS = """
+[listener.submission]
+bind = "127.0.0.1:2587"
+handoff = "inbound"
+auth_without_tls = true
+"""
+
+
+def test_check_names_the_accounts_that_keep_others_from_scram(
+    instance: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (instance / "more.toml").write_text(LOGINS + 'auth = "staff"\n[users.staff]\nkind = "file"\npath = "people"\n')
+    for name, more in (("ann", ()), ("bob", ("--no-scram",))):
+        monkeypatch.setattr("sys.stdin", io.StringIO("secret\n"))
+        assert main(["user", "add", "--file", str(instance / "people"), name, "--password-stdin", *more]) == 0
+    assert main(["check", str(instance)]) == 0
+    assert f"users.staff: {instance / 'people'}: SCRAM-SHA-256 is not offered, as bob could not" in capsys.readouterr().err
+
+
+def test_check_warns_where_nobody_can_log_in(instance: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (instance / "more.toml").write_text(LOGINS + "auth_required = true\n")
+    assert main(["check", str(instance)]) == 0
+    assert "listener.submission.auth_required: nobody can log in" in capsys.readouterr().err
+    (instance / "scripts" / "50-login.py").write_text("def on_auth(client, login):\n    return None\n")
+    assert main(["check", str(instance)]) == 0
+    assert "nobody can log in" not in capsys.readouterr().err
+
+
+def test_check_warns_of_a_file_of_accounts_that_cannot_be_read(instance: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (instance / "more.toml").write_text(LOGINS + 'auth = "staff"\n[users.staff]\nkind = "file"\npath = "people"\n')
+    assert main(["check", str(instance)]) == 0
+    assert "people: No such file or directory; nobody can log in" in capsys.readouterr().err
 
 
 def test_check_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,6 +106,10 @@ def test_the_known_settings_of_a_rule_are_converted_and_the_others_kept(loaded: 
             "a.toml:7: listener.s.auth: nobody could log in without TLS; give tls, or auth_without_tls = true",
         ),
         (
+            '[listener.s]\nbind = "127.0.0.1:587"\nhandoff = "q"\nauth_required = true\n[handoff.q]\nkind = "discard"',
+            "a.toml:4: listener.s.auth_required: nobody could log in without TLS; give tls, or auth_without_tls = true",
+        ),
+        (
             '[users.staff]\nkind = "file"\npath = "u"\n'
             '[listener.s]\nbind = "127.0.0.1:587"\nhandoff = "q"\nauth = "staf"\nauth_without_tls = true\n'
             '[handoff.q]\nkind = "discard"',

@@ -124,6 +124,34 @@ def test_a_login_in_the_clear_does_not_survive_the_handshake(
     assert [client.send(command).code for command in OUTSIDE] == [250, 554]
 
 
+def logged_in(client: FakeClient, name: str, password: str) -> str:
+    """The mechanism by which a client got in that takes SCRAM where it is offered, as a good one does; "" when it did not."""
+    offered = next(line for line in client.send("EHLO client.example").texts if line.startswith("AUTH ")).split()[1:]
+    try:
+        peer = scramp.ScramClient([word for word in offered if word.startswith("SCRAM-")], name, password)
+        mechanism, reply = "SCRAM-SHA-256", scram(client, peer, "SCRAM-SHA-256")
+    except scramp.ScramException:
+        mechanism, reply = "PLAIN", client.send(plain(name, password))
+    return mechanism if reply.code == 235 else ""
+
+
+def test_who_has_no_keys_for_scram_can_log_in(start: Start, users: Path) -> None:
+    server = start(toml("auth_without_tls = true", users))
+    assert logged_in(server.client(), ANN, PASSWORD) == "SCRAM-SHA-256"
+    with users.open("a") as file:
+        file.write(line(Account("bob", (), passwords.make("hidden"))) + "\n")
+    for name, password in (("bob", "hidden"), (ANN, PASSWORD)):
+        assert logged_in(server.client(), name, password) == "PLAIN"
+
+
+def test_a_listener_may_take_mail_from_those_who_have_logged_in_only(start: Start, users: Path) -> None:
+    config = toml("auth_without_tls = true\nauth_required = true", users)
+    client = start(config.replace("[relaying]", '[relaying]\nnetworks = ["127.0.0.0/8"]')).client()
+    assert client.send(ENVELOPE[0]) == "530 5.7.0 Authentication required"
+    assert client.send(plain()).code == 235
+    assert [client.send(command).code for command in ENVELOPE] == [250, 250]
+
+
 def test_scram_plus_is_bound_to_our_certificate(start: Start, users: Path, pem: Path, trusting: ssl.SSLContext) -> None:
     server = start(toml(f'tls = {{ cert = "{pem}" }}\nauth_mechanisms = ["SCRAM-SHA-256-PLUS", "PLAIN"]', users))
     client = encrypted(server, trusting)

@@ -6,6 +6,7 @@ are set, so that they can be stored, shown and handed to the other language.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ LIMIT = 1 << 16
 
 _OVERHEAD = 8
 _DEPTH = 20
+_LOGGED = 500
+"""Characters of results in a record of the log."""
+_PARTING = re.compile(r"[\s=\x00-\x20\x7f-\x9f]|[\ud800-\udfff]")
 
 
 class Notes:
@@ -167,6 +171,19 @@ class Noted(Fact):
         if self._results is None:
             put(self, "_results", Results())
         return self._results  # type: ignore[return-value]
+
+
+def in_short(client: Noted, mail: Noted | None) -> str:
+    """What checks found, for the log: ``spf=pass dnsbl=fail``, the mail's where both have a name.
+
+    What would part a name from its word, or one result from the next, is ``_``; the keys are left out.
+    """
+    both = [results for results in (client._results, mail._results if mail is not None else None) if results]
+    if not both:
+        return ""
+    found = {result.name: result.value for results in both for result in results}
+    text = " ".join(f"{_PARTING.sub('_', name)}={_PARTING.sub('_', value)}" for name, value in found.items())
+    return text if len(text) <= _LOGGED else f"{text[:_LOGGED]}..."
 
 
 def as_dict(notes: Notes) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gevent import Timeout
 
 from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.notes import in_short
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import Body
 from smtpproxy.message.edits import Ledger
@@ -240,6 +241,8 @@ def _log(session: Session, transaction: Transaction, via: str, size: int, reply:
         more["tls"] = client.tls.version
     if client.login is not None:
         more["login"] = client.login
+    if found := in_short(client, mail):
+        more["results"] = found
     if mail.copied:
         more["copies"] = [*mail.copied_to, *map(str, mail.copies)]
     session.services.log(

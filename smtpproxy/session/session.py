@@ -10,6 +10,7 @@ from gevent import GreenletExit, Timeout
 
 from smtpproxy.facts.client import NOTHING, Client
 from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.notes import in_short
 from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.net.connection import NEVER, Connection, ConnectionLost, Expired
 from smtpproxy.scripting.observers import observe
@@ -317,6 +318,8 @@ class Session:
         fields = {"id": mail.id if mail is not None else client.id, "client": client.address, "helo": client.helo}
         if mail is not None:
             fields["from"] = str(mail.sender)
+        if found := in_short(client, mail):
+            fields["results"] = found
         self.services.log("refused", **fields, to=refusal.to, reply=refusal.reply, by=by, rules=self.table.hash)
         self.trace_refusal(refusal)
 

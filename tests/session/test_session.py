@@ -584,3 +584,49 @@ def test_or_the_connection_is_closed_behind_the_refusal(front: Begin) -> None:
     client.send("DATA")
     assert client.data(b"Subject: x\r\n\r\nthe body begins\r\n") == "554 5.7.1 Not this"
     assert client.closed()
+
+
+CHECKS = {
+    "10-checks.py": """
+from smtpproxy.script import deny
+
+def on_connect(client):
+    client.results.add("dnsbl", "fail", zone="bl.example")
+
+def on_mail(mail, sender):
+    mail.results.add("spf", "pass")
+
+def on_rcpt(mail, rcpt):
+    if rcpt.local_part == "nobody":
+        mail.results.add("a name", "so=called\\n\\ud800")
+        return deny("Nobody")
+""",
+    "20-checks.lua": """
+function on_message(mail)
+  if mail.results:get("spf").value == "pass" then mail.results:add("spf", "seen") end
+  mail.results:add("size", string.rep("9", mail.body.size))
+end
+""",
+}
+
+
+def test_what_checks_found_is_in_the_log(tmp_path: Path, out: FakeOutlet) -> None:
+    with Front(out, folder=tmp_path, rules=CHECKS) as it:
+        it.begun().message(MESSAGE)
+        client = it.begun()
+        client.send("RCPT TO:<nobody@example.com>")
+        client.message(b"Subject: long\r\n\r\n" + b"x\r\n" * 200)
+        until(lambda: len(it.logged("message")) == 2)
+        short, long = (fields["results"] for fields in it.logged("message"))
+        (refused,) = it.logged("refused")
+    assert short == "dnsbl=fail spf=seen size=9999999"
+    assert refused["results"] == "dnsbl=fail spf=pass a_name=so_called__"
+    assert long.startswith("dnsbl=fail spf=seen a_name=so_called__ size=999")
+    assert (len(long), long[-3:]) == (503, "...")
+
+
+def test_where_nothing_was_checked_the_log_says_nothing_of_it(front: Begin) -> None:
+    it = front()
+    it.begun().message(MESSAGE)
+    until(lambda: bool(it.logged("message")))
+    assert "results" not in it.logged("message")[0]

@@ -93,7 +93,7 @@ class RunningServer:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), what="the end of every process")
+        until(lambda: not any(runs(pid) for pid in pids), what="the end of every process")
 
     def stop(self, within: float = 10.0) -> int:
         """SIGTERM and wait; SIGKILL past the deadline. The exit status."""
@@ -147,6 +147,14 @@ def running_server(folder: Path, toml: str, rules: Mapping[str, str] | None = No
         yield server
     finally:
         server.stop()
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process that has not ended; one that only waits to be reaped has (proc(5), the state in stat)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _named(pid: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpproxy.testing.process import runs
 from smtpproxy.testing.waiting import until
 
 
@@ -80,7 +82,7 @@ class Daemon:
     def start(self) -> None:
         """Run it, and wait until every port answers."""
         with (self.folder / "printed").open("ab") as printed:
-            self.process = subprocess.Popen(self.command(), stdout=printed, stderr=printed)
+            self.process = subprocess.Popen(self.command(), stdout=printed, stderr=printed, start_new_session=True)
         for name, port in self.ports.items():
             until(lambda port=port: self._alive() and answers(port), 15.0, f"{name} on port {port}: {self.printed}")
 
@@ -94,7 +96,7 @@ class Daemon:
         return (self.folder / "printed").read_text("utf-8", "replace")
 
     def stop(self) -> None:
-        """End the process that `start` made, and wait for it and its children."""
+        """End the process that `start` made, then what is left of its session, and wait for all of them."""
         if self.process is None or self.process.poll() is not None:
             return
         offspring = children(self.process.pid)
@@ -104,4 +106,6 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in offspring), 10.0, f"the end of {offspring}")
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        until(lambda: not any(runs(pid) for pid in offspring), 10.0, f"the end of {offspring}")

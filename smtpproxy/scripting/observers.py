@@ -21,7 +21,7 @@ QUEUE_LIMIT = 1000
 
 
 class Observers:
-    """The queue and its one greenlet. `dropped` counts what found the queue full.
+    """The queue and its one greenlet. `dropped` counts what found the queue full; the log says when that begins and ends.
 
     `freeze` makes the snapshot of an argument.
     """
@@ -31,6 +31,8 @@ class Observers:
         self.doors = doors
         self.limit = limit
         self.dropped = 0
+        self._lost = 0
+        """Of those, what the log has not been told yet."""
         self.waiting: deque[tuple[Chains, Chain, Call, tuple[Any, ...]]] = deque()
         self._there = Event()
         self._greenlet: gevent.Greenlet[..., None] | None = None
@@ -39,6 +41,9 @@ class Observers:
         """Queue one event for its watchers; never blocks."""
         if len(self.waiting) >= self.limit:
             self.dropped += 1
+            self._lost += 1
+            if self._lost == 1:
+                chains.log("watch_dropped", level="warning", state="begun", waiting=len(self.waiting))
             return
         try:
             frozen = tuple(self.freeze(argument) for argument in arguments)
@@ -56,6 +61,9 @@ class Observers:
         while self.waiting:
             chains, chain, call, arguments = self.waiting.popleft()
             decide(chains, chain, call, *arguments)
+            if self._lost and len(self.waiting) <= self.limit // 2:
+                lost, self._lost = self._lost, 0
+                chains.log("watch_dropped", level="warning", state="over", events=lost)
 
     def start(self) -> None:
         if self._greenlet is None:

@@ -17,7 +17,7 @@ AREAS: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "handoff": frozenset({"handoff_failed", "upstream", "held_dropped"}),
-    "rules": frozenset({"watch_failed", "hub_stalled", "settings_live", "settings_refused"}),
+    "rules": frozenset({"watch_failed", "watch_dropped", "hub_stalled", "settings_live", "settings_refused"}),
     "server": frozenset(),
 }
 """What is in none of them is the server's, but for names that begin with "rule" or "list_": those are of the rules."""

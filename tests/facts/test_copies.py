@@ -130,8 +130,9 @@ def test_observers_see_copies_and_change_none(mail: Mail, arrive: Arrive) -> Non
     assert frozen.copies[0].header["X-Own"] == "1"
     with pytest.raises(Exception, match="too late"):
         frozen.copies[0].header["X-Own"] = "2"
-    frozen.copy_for("b@example.com")
-    frozen.add_copy("archive")
+    for change in (lambda: frozen.copy_for("b@example.com"), lambda: frozen.add_copy("archive")):
+        with pytest.raises(AttributeError, match="looks on"):
+            change()
     assert (len(mail.copies), mail.copied_to, mail.recipients[0].copy) == (1, (), None)
     assert copy.header["X-Own"] == "1"
 

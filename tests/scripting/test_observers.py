@@ -15,7 +15,7 @@ from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.missing import put
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import bytes_body
-from smtpproxy.message.edits import Ledger, LedgerClosed
+from smtpproxy.message.edits import Ledger
 from smtpproxy.message.header import HeaderBlock
 from smtpproxy.scripting.observers import observe
 from smtpproxy.scripting.snapshot import freeze
@@ -64,17 +64,53 @@ def test_they_see_what_was(scripts: Any) -> None:
     assert scripts.logged("rule")[0]["text"] == "a@example.com 1 1 None None 1"
 
 
-def test_what_they_change_reaches_nobody() -> None:
+CHANGES = {
+    "python": (
+        "mail.via = 'elsewhere'", "mail.sender = ''", "mail.client.relay = True", "mail.notes.x = 1",
+        "mail.notes['x'] = 1", "mail.results.add('x')", "mail.client.notes.x = 1", "mail.client.results.add('x')",
+        "mail.recipients[0].via = 'elsewhere'", "mail.recipients[0].address = 'c@example.com'",
+        "mail.recipients[0].local_part = 'c'", "mail.recipients[0].notes.x = 1",
+        "mail.add_recipient('c@example.com')", "mail.remove_recipient('b@example.com')", "mail.skip_rule('b')",
+        "mail.copy_for('b@example.com')", "mail.add_copy('c@example.com')", "mail.keep_trace()", "mail.header['Subject'] = 'two'",
+        "mail.append_text('x')", "mail.body.append('x')",
+    ),
+    "lua": (
+        "mail.via = 'elsewhere'", "mail.sender = ''", "mail.client.relay = true", "mail.notes.x = 1",
+        "mail.results:add('x')", "mail.client.notes.x = 1", "mail.client.results:add('x')",
+        "mail.recipients[1].via = 'elsewhere'", "mail.recipients[1].address = 'c@example.com'",
+        "mail.recipients[1].notes.x = 1", "mail:add_recipient('c@example.com')",
+        "mail:remove_recipient('b@example.com')", "mail:skip_rule('b')", "mail:copy_for('b@example.com')",
+        "mail:add_copy('c@example.com')", "mail:keep_trace()", "mail.header['Subject'] = 'two'", "mail:append_text('x')",
+        "mail.body:append('x')",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("language", "change"), [(language, change) for language, all in CHANGES.items() for change in all])
+def test_what_they_look_on_cannot_be_changed(scripts: Any, language: str, change: str) -> None:
+    watcher = {
+        "python": ("a.py", f"def watch_message(mail):\n    {change}\n"),
+        "lua": ("a.lua", f"function watch_message(mail)\n  {change}\nend\n"),
+    }
+    scripts.write(*watcher[language])
+    scripts.load(b="from smtpproxy.script import log\ndef watch_message(mail): log.info(f'{mail.raw()[:12]} {mail.via}')")
+    mail = mail_of()
+    observe(scripts.chains, "watch_message", scripts.call, mail)
+    scripts.rules.observers.drain()
+    (failed,) = scripts.logged("rule_failed")
+    assert failed["at"].endswith(":2")
+    assert "who looks on" in failed["error"] or "too late" in failed["error"]
+    assert scripts.logged("rule")[0]["text"] == "b'Subject: one' None"
+    assert (mail.via, mail.notes.x, mail.client.relay, str(mail.recipients[0]), mail.skipped, mail.traced) == (
+        None, None, False, "b@example.com", set(), False,
+    )  # fmt: skip
+
+
+def test_what_becomes_of_a_mail_does_not_reach_them() -> None:
     mail = mail_of()
     frozen = freeze(mail)
-    frozen.via = "elsewhere"
-    frozen.notes.x = 1
-    frozen.client.relay = True
-    frozen.recipients[0].via = "elsewhere"
-    with pytest.raises(LedgerClosed):
-        frozen.header["Subject"] = "two"
-    assert (mail.via, mail.notes.x, mail.client.relay, mail.recipients[0].via) == (None, None, False, None)
     mail.header["Subject"] = "two"
+    mail.skip_rule("b")
     assert frozen.header["Subject"] == "one"
 
 
@@ -109,6 +145,12 @@ def test_a_full_queue_drops_and_counts(scripts: Any) -> None:
     for _ in range(5):
         observe(scripts.chains, "watch_message", scripts.call, None)
     assert (len(observers.waiting), observers.dropped) == (2, 3)
+    assert scripts.logged("watch_dropped") == [{"level": "warning", "state": "begun", "waiting": 2}]
+    observers.drain()
+    assert scripts.logged("watch_dropped")[1:] == [{"level": "warning", "state": "over", "events": 3}]
+    for _ in range(3):
+        observe(scripts.chains, "watch_message", scripts.call, None)
+    assert len(scripts.logged("watch_dropped")) == 3
 
 
 def test_they_cannot_delay(scripts: Any) -> None:

@@ -1,8 +1,8 @@
 """One chain of one hook: ask each rule in order, until one decides.
 
-`decide` is on the hot path of every command: per hook two clock reads (one is the end of the hook before), one tuple
-for the trace, and a deadline for the sweep in `budget.py`. Everything that is not "the rule had nothing to say, in
-time" stands in functions of its own.
+`decide` is on the hot path of every command: per hook one clock read (the begin is the end of the hook before), which is
+all that the trace keeps of a rule without anything to say, and a deadline for the sweep in `budget.py`. Everything that
+is not "the rule had nothing to say, in time" stands in functions of its own.
 """
 
 from __future__ import annotations
@@ -61,10 +61,11 @@ CALL: ContextVar[Call] = ContextVar("smtpproxy_call")
 class Entry:
     """One rule's function in a chain.
 
-    `wall` and `cpu` are its budgets in seconds, `quarantine` the hand-off that a failure may choose.
+    `wall` and `cpu` are its budgets in seconds, `quarantine` the hand-off that a failure may choose, `title` how a story
+    names it.
     """
 
-    __slots__ = ("cpu", "function", "hook", "on_error", "on_timeout", "quarantine", "rule", "skip", "wall")
+    __slots__ = ("cpu", "function", "hook", "on_error", "on_timeout", "quarantine", "rule", "skip", "title", "wall")
 
     def __init__(
         self,
@@ -88,6 +89,7 @@ class Entry:
         self.cpu = cpu
         self.skip = skip
         self.quarantine = quarantine
+        self.title = f"{hook.name} {rule.name} [{rule.version}]"
 
     def skips(self, client: Any) -> bool:
         """True when this rule leaves this client alone."""
@@ -168,15 +170,17 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
     nested = call in running
     outer = call.entry, call.deadline
     call.greenlet = greenlet.getcurrent()
-    append = call.trace.append
     began = _clock()
     limit = began + chain[0].hook.budget
     running.add(call)
+    tick = call.trace.calls(began, chain)
     try:
         for entry in chain:
             if entry.skip and entry.skips(call.client):
+                tick(None)
                 continue
             if skipped and entry.rule.name in skipped:
+                tick(None)
                 call.trace.note(f"rule {entry.rule.name} is skipped at {entry.hook.name}")
                 continue
             deadline = began + entry.wall
@@ -188,14 +192,15 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
                 verdict = entry.function(*arguments) if began < limit else _exhausted()
                 ended = _clock()
                 if call.meter is not None:
-                    _metered(call, entry, returned=True)
+                    _metered(call, entry, began, returned=True)
                 if verdict is None and ended <= deadline:
-                    append((HOOK, began, ended, entry, None))
+                    tick(ended)
                     began = ended
                     continue
                 call.deadline = NEVER
                 # whatever else a rule returns is not kept: it would be its code that runs when somebody looks at it
-                append((HOOK, began, ended, entry, verdict if type(verdict) is Verdict else type_name(verdict)))
+                answered = verdict if type(verdict) is Verdict else type_name(verdict)
+                call.trace.append((HOOK, began, ended, entry, answered))
                 late, began = ended > deadline, ended
                 answer = _answered(chains, call, entry, verdict, late=late)
             except Ended:
@@ -203,11 +208,12 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
             except BaseException as error:  # SystemExit, GreenletExit, a gevent.Timeout: all of the rule's making
                 call.deadline = NEVER
                 if call.meter is not None:
-                    _metered(call, entry, returned=False)
+                    _metered(call, entry, began, returned=False)
                 answer = failed(chains, call, entry, error, began)
             if answer is not None:
                 return answer
             began = _clock()
+            tick = call.trace.calls(began, chain[chain.index(entry) + 1 :])
         return None
     finally:
         call.entry, call.deadline = outer
@@ -232,14 +238,14 @@ def _answered(chains: Chains, call: Call, entry: Entry, verdict: Any, *, late: b
     return None if overruled.kind == "accept" else overruled
 
 
-def _metered(call: Call, entry: Entry, *, returned: bool) -> None:
+def _metered(call: Call, entry: Entry, began: float, *, returned: bool) -> None:
     """A call was long enough for `preemption.py` to see it at work: what it has used belongs to the trace.
 
     Raises CpuTimeout when it was told to stop, caught that, and returned.
     """
     meter, call.meter = call.meter, None
     if meter.entry is entry:
-        call.trace.append((CPU, 0.0, 0.0, entry, meter.used))
+        call.trace.append((CPU, began, began, entry, meter.used))
         if meter.strikes and returned:
             raise CpuTimeout
 

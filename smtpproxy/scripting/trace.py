@@ -1,7 +1,8 @@
 """What happened in a session: a small ring of tuples, told as a story when somebody asks.
 
-Recording is on the hot path and formats nothing: one tuple an event, (kind, began, ended, what, answer). Telling is
-lazy. Refusals and failures stand beside the ring: however much happens after them, why is never forgotten.
+Recording is on the hot path and formats nothing: one tuple an event, (kind, began, ended, what, answer), and of the rules
+of a chain that had nothing to say one list with the moments at which they returned. Telling is lazy. Refusals and failures
+stand beside the ring: however much happens after them, why is never forgotten.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from signal import ITIMER_PROF, getitimer
 from typing import Any, NamedTuple
 
 from smtpproxy.scripting.verdict import Verdict
 
-COMMAND, HOOK, REPLY, UPSTREAM, DOOR, EDIT, FAILURE, NOTE, CPU = range(9)
+COMMAND, HOOK, REPLY, UPSTREAM, DOOR, EDIT, FAILURE, NOTE, CPU, CALLS = range(10)
 LIMIT = 400
+CALLS_LIMIT = 4000
+"""Calls of rules that had nothing to say, of one transaction: 32 octets each."""
 REFUSALS = 100
 """Of one transaction; those after them stand in the ring and in the log."""
+
+FORGOTTEN = "... earlier events of this transaction were forgotten ..."
 
 Event = tuple[int, float, float, Any, Any]
 
@@ -55,7 +60,7 @@ class Trace:
     Times are seconds of `time.monotonic`. Older events than the newest LIMIT of a transaction are forgotten.
     """
 
-    __slots__ = ("accepted", "append", "events", "faults", "id", "prelude", "refusals", "started", "table")
+    __slots__ = ("accepted", "append", "called", "events", "faults", "id", "prelude", "refusals", "started", "table")
 
     def __init__(self, id: str, limit: int = LIMIT) -> None:
         self.id = id
@@ -63,6 +68,8 @@ class Trace:
         self.prelude: tuple[Event, ...] = ()
         self.events: deque[Event] = deque(maxlen=limit)
         self.append: Callable[[Event], None] = self.events.append
+        self.called = 0
+        """Calls that stand in the ring, those that are only expected too."""
         self.refusals: list[Refusal] = []
         self.faults: list[Fault] = []
         self.accepted: tuple[str, object] | None = None
@@ -75,6 +82,7 @@ class Trace:
         if not self.prelude:
             self.prelude = tuple(self.events)
         self.events.clear()
+        self.called = 0
         self.told()
 
     def told(self) -> None:
@@ -110,6 +118,26 @@ class Trace:
         self.append((FAILURE, now if began is None else began, now, fault.entry, (words, *frames)))
         if len(self.faults) < REFUSALS:
             self.faults.append(fault)
+
+    def calls(self, began: float, entries: Sequence[Any]) -> Callable[[float | None], None]:
+        """These rules are asked now: gives what is told of each in turn when it returned, None when it was left out.
+
+        Whoever has something to say has an event of its own, and the calls behind it are another row of calls.
+        """
+        self.called += len(entries)
+        if self.called > CALLS_LIMIT:
+            self._forget()
+        moments: list[float | None] = []
+        self.append((CALLS, began, began, entries, moments))
+        return moments.append
+
+    def _forget(self) -> None:
+        """The older half of the events; the first of those that stay says so."""
+        for _ in range(len(self.events) // 2):
+            kind, _, _, entries, _ = self.events.popleft()
+            self.called -= len(entries) if kind == CALLS else 0
+        now = time.monotonic()
+        self.events.appendleft((NOTE, now, now, FORGOTTEN, None))
 
     def author(self, verdict: Verdict) -> Any:
         """The chain's entry whose rule gave this verdict, None when it is no longer known."""
@@ -163,7 +191,7 @@ def tell(trace: Trace) -> list[Told]:
     """The greeting and the newest transaction in words."""
     told = _told(trace, trace.prelude)
     if len(trace.events) == trace.events.maxlen:
-        told.append(Told(0.0, "", "... earlier events of this transaction were forgotten ..."))
+        told.append(Told(0.0, "", FORGOTTEN))
     return told + _told(trace, tuple(trace.events))
 
 
@@ -219,31 +247,54 @@ def _told(trace: Trace, events: tuple[Event, ...]) -> list[Told]:
     found = []
     doors: list[tuple[float, float]] = []
     metered: float | None = None
-    for kind, began, ended, what, answer in events:
+    tick = getitimer(ITIMER_PROF)[1]
+    for kind, began, ended, what, answer in _unrolled(events):
         if kind == CPU:
             metered = answer
             continue
         word, words = _WORDS[kind]
         text, *more = words(what, answer)
-        ms = (ended - began) * 1000 if kind in (HOOK, UPSTREAM, DOOR, FAILURE) else None
-        told = Told((began - trace.started) * 1000, word, text, ms, more=tuple(more))
-        if kind == DOOR:
-            doors.append((began, ended))
-        elif kind in (HOOK, FAILURE):
-            waited, cpu = _spent(ended - began, _union([door for door in doors if door[0] >= began]), metered)
-            told = told._replace(waited=waited * 1000, cpu=cpu * 1000 if cpu is not None else None)
+        ms, waited, cpu = None, 0.0, None
+        if kind in (HOOK, FAILURE):
+            inside = _union([door for door in doors if door[0] >= began]) if doors else 0.0
+            waited, cpu = _spent(ended - began, inside, metered, tick)
             doors, metered = [], None
-        found.append(told)
+        elif kind == DOOR:
+            doors.append((began, ended))
+        if kind in (HOOK, UPSTREAM, DOOR, FAILURE):
+            ms = (ended - began) * 1000
+        at = (began - trace.started) * 1000
+        found.append(Told(at, word, text, ms, waited * 1000, tuple(more), cpu * 1000 if cpu is not None else None))
     return found
 
 
-def _spent(took: float, doors: float, metered: float | None) -> tuple[float, float | None]:
+def _unrolled(events: Iterable[Event]) -> Iterator[Event]:
+    """Rows of calls as an event each, among what happened meanwhile: an event stands behind all that had ended before it."""
+    calls: deque[Event] = deque()
+    for event in events:
+        while calls and (event[0] == CALLS or calls[0][2] <= event[2]):
+            yield calls.popleft()
+        if event[0] == CALLS:
+            calls.extend(_row(event))
+        else:
+            yield event
+    yield from calls
+
+
+def _row(event: Event) -> Iterator[Event]:
+    _, began, _, entries, moments = event
+    for entry, ended in zip(entries, moments, strict=False):
+        if ended is not None:
+            yield HOOK, began, ended, entry, None
+            began = ended
+
+
+def _spent(took: float, doors: float, metered: float | None, tick: float) -> tuple[float, float | None]:
     """Seconds in which a call waited, and in which it computed (None: below what the meter can see).
 
-    Whatever computes for longer than one tick of the meter (`preemption.py`) was seen by it. What is shorter did
-    nothing else than compute while it did not wait for a door.
+    Whatever computes for longer than one tick of the meter (`preemption.py`; 0: it is off) was seen by it. What is shorter
+    did nothing else than compute while it did not wait for a door.
     """
-    tick = getitimer(ITIMER_PROF)[1]
     if metered is not None:
         return max(0.0, took - metered), min(metered, took)
     if not tick or took - doors <= tick:
@@ -285,11 +336,11 @@ def _hook(entry: Any, verdict: object) -> list[str]:
         answer = f"{verdict} at line {verdict.line}"
     else:
         answer = str(verdict)
-    return [f"{entry.hook.name} {entry.rule.name} [{entry.rule.version}]: {answer}"]
+    return [f"{entry.title}: {answer}"]
 
 
 def _failure(entry: Any, lines: tuple[str, ...]) -> list[str]:
-    return [f"{entry.hook.name} {entry.rule.name} [{entry.rule.version}]: {lines[0]}", *lines[1:]]
+    return [f"{entry.title}: {lines[0]}", *lines[1:]]
 
 
 _WORDS: dict[int, tuple[str, Callable[[Any, Any], list[str]]]] = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gevent import Timeout
 
 from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.missing import put
 from smtpproxy.facts.notes import in_short
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import Body
@@ -223,8 +224,9 @@ def _tell(session: Session, transaction: Transaction, via: str, size: int, reply
     try:
         if reply.positive:
             session.errors = 0
-            session.client.mails += 1
-            session.client.octets += size
+            client = session.client
+            put(client, "mails", client.mails + 1)
+            put(client, "octets", client.octets + size)
             session.watch("watch_message", transaction.mail)
         else:
             session.watch("watch_refused", session.client, transaction.mail, reply)

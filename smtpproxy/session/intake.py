@@ -111,9 +111,9 @@ class Intake:
 
     def header(self) -> HeaderBlock:
         """The header, once ``read_head`` has it."""
-        head = unstuff(self.head) if self.stuffed else self.head
-        end = end_of_header(head)
-        return HeaderBlock.parse(head[:end] if end >= 0 else head)
+        end = end_of_header(self.head)
+        header = self.head[:end] if end >= 0 else self.head
+        return HeaderBlock.parse(unstuff(header) if self.stuffed else header)
 
     def _gather(self, head: bytes) -> tuple[bytes, int]:
         """A header that comes in pieces, and its end; each octet is looked at once, however small the pieces are."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from smtpproxy.facts.copies import Copy
 from smtpproxy.facts.mail import Mail
+from smtpproxy.facts.missing import put
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.handoff.base import Handoff, Outlet
 from smtpproxy.scripting.runner import decide
@@ -78,7 +79,7 @@ class Transaction:
         if part is None:
             self._parts[outlet.name] = part = Part(outlet, session.handoff(outlet))
             part.begin(mail)
-            mail.begun = True
+            put(mail, "begun", True)
         return part.offer(mail, rcpt)
 
     def _other_live(self, part: Part | None) -> bool:

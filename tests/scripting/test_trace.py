@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from smtpproxy.dns.zone import Zone
-from smtpproxy.scripting.trace import Trace, story, tell
+from smtpproxy.scripting.trace import CALLS_LIMIT, Trace, story, tell
 from smtpproxy.wire.reply import Reply
 
 MAIL = SimpleNamespace(id="s1.1", sender="a@example.com", recipients=["b@example.com", "c@example.com"])
@@ -100,6 +100,51 @@ def test_is_bounded() -> None:
     assert len(lines) == 12
     assert lines[1] == "... earlier events of this transaction were forgotten ..."
     assert lines[-1] == "note      999"
+
+
+class TestRowsOfCalls:
+    """Rules with nothing to say are kept by the moment at which they returned; the story tells each of them in its place."""
+
+    def test_a_question_stands_before_the_call_that_asked_it(self, scripts: Any) -> None:
+        scripts.doors["dns"] = Zone()
+        quiet = "def on_rcpt(mail, rcpt): pass"
+        scripts.load(a=quiet, b="from smtpproxy.script import dns\ndef on_rcpt(mail, rcpt): dns.a('x.example')", c=quiet)
+        scripts.rcpt()
+        words = [(event.kind, event.text.split(" [")[0]) for event in tell(scripts.call.trace)]
+        assert [word if kind == "rule" else kind for kind, word in words] == [
+            "on_rcpt a", "asked", "on_rcpt b", "on_rcpt c",
+        ]  # fmt: skip
+
+    def test_the_row_goes_on_behind_a_failure_and_behind_a_rule_that_is_skipped(self, scripts: Any) -> None:
+        quiet = "def on_rcpt(mail, rcpt): pass"
+        scripts.load(
+            a=quiet, b="import gevent\non_error='continue'\ndef on_rcpt(mail, rcpt):\n    gevent.sleep(.05); 1/0", c=quiet,
+            d=quiet, e=quiet,
+        )  # fmt: skip
+        scripts.call.mail = SimpleNamespace(id="s1.1", skipped={"d"}, held=None)
+        scripts.rcpt()
+        events = tell(scripts.call.trace)
+        assert [event.text.split(" [")[0].split(":")[0] for event in events] == [
+            "on_rcpt a", "on_rcpt b", "on_rcpt c", "rule d is skipped at on_rcpt", "on_rcpt e",
+        ]  # fmt: skip
+        assert [event.kind for event in events] == ["rule", "failed", "rule", "note", "rule"]
+        failed, behind = events[1], events[2]
+        assert failed.ms is not None and failed.ms >= 50
+        assert behind.ms is not None and behind.ms < 50, "what the rule before it took is not its"
+
+    def test_is_bounded_by_calls_too(self) -> None:
+        trace, rule = Trace("s1"), SimpleNamespace(title="on_rcpt a [1]")
+        for number in range(100):
+            trace.command(f"RCPT TO:<{number}@example.com>")
+            tick = trace.calls(trace.started, [rule] * 100)
+            for _ in range(100):
+                tick(trace.started)
+        told = tell(trace)
+        assert sum(event.kind == "rule" for event in told) <= CALLS_LIMIT
+        assert told[0].text == "... earlier events of this transaction were forgotten ..."
+        assert [event.text for event in told if event.kind == "client"][-1] == "RCPT TO:<99@example.com>"
+        trace.begin()
+        assert trace.called == 0
 
 
 class TestTime:

@@ -179,7 +179,7 @@ def xclient(session: Session, command: Command) -> Reply | None:
     """The client is another one from here on: everything begins again at the greeting (XCLIENT_README)."""
     entrance, client = session.entrance, session.client
     if client.address not in entrance.xclient_from:
-        return NOT_AUTHORIZED
+        return session.refused(NOT_AUTHORIZED, f"XCLIENT: {client.address} is not in [listener] xclient_from")
     said = parse_xclient(command.argument)
     if "LOGIN" in said and not entrance.xclient_login:
         return Reply(501, "5.5.4", "LOGIN is not taken here")
@@ -213,6 +213,6 @@ def xforward(session: Session, command: Command) -> Reply:
     """Facts about the next mail for the log and for rules; permission stays with the client that is connected."""
     client = session.client
     if client.address not in session.entrance.xforward_from:
-        return NOT_AUTHORIZED
+        return session.refused(NOT_AUTHORIZED, f"XFORWARD: {client.address} is not in [listener] xforward_from")
     client.forwarded = MappingProxyType({**client.forwarded, **parse_xforward(command.argument)})
     return NOOP_OK

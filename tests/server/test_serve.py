@@ -53,6 +53,34 @@ def reload(server: RunningServer, text: str, outcome: str) -> None:
     logged(server, f"event={outcome}")
 
 
+def test_an_address_that_is_taken_is_named(start: Start) -> None:
+    taken = start(toml()).port
+    with pytest.raises(AssertionError, match="the server ended with 1") as caught:
+        start(toml().replace("127.0.0.1:0", f"127.0.0.1:{taken}"))
+    assert f"cannot listen on 127.0.0.1:{taken} (mx): Address already in use" in str(caught.value)
+
+
+def test_a_reload_to_an_address_that_is_taken_leaves_everything_as_it_was(start: Start) -> None:
+    taken, server = start(toml()).port, start(toml())
+    client = server.client()
+    other = f'[listener.other]\nbind = ["127.0.0.1:{taken}"]\nhandoff = "out"\n'
+    reload(server, toml(listeners=other, domains='"example.net"'), "reload_refused")
+    assert f"cannot listen on 127.0.0.1:{taken} (other): Address already in use" in server.log
+    assert takes(client, "example.com") and takes(server.client(), "example.com")
+
+
+def test_levels_of_the_log_change_while_sessions_go_on(start: Start) -> None:
+    server = start(toml())
+    client = server.client()
+    for command in ENVELOPE:
+        client.send(command)
+    assert "event=command" not in server.log
+    reload(server, toml(more='[log]\nlevels = { session = "debug", mail = "off" }\n'), "reloaded")
+    assert server.client().send("NOOP").code == 250
+    logged(server, "event=command level=debug")
+    assert client.message(MESSAGE).startswith("250"), "who was in the middle of a mail goes on"
+
+
 def test_a_reload_takes_effect_for_new_sessions(start: Start) -> None:
     server = start(toml())
     before = server.client()

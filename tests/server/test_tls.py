@@ -242,6 +242,7 @@ def test_a_renewed_certificate_is_taken_up_and_a_broken_one_is_not(
 
 BROKEN = {
     "not there": ('cert = "absent.pem"', "absent.pem: No such file or directory"),
+    "a folder": ('cert = "empty"', "empty: Is a directory"),
     "no certificate": ('cert = "text.pem"', "text.pem: holds no certificate in PEM form"),
     "another one's key": ('cert = "one.pem", key = "two.pem"', "two.pem: is not the key of"),
     "an empty folder": ('folder = "empty"', "empty: there is no certificate with its key in it"),

@@ -22,6 +22,7 @@ from smtpproxy.scripting.doors.base import NoCall
 from smtpproxy.scripting.doors.cache import Cache
 from smtpproxy.scripting.doors.clamav import Clamav
 from smtpproxy.scripting.doors.clock import Clock
+from smtpproxy.scripting.doors.digest import Digest
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
@@ -40,8 +41,8 @@ from smtpproxy.wire.reply import Reply
 __all__ = [
     "Client", "Delivery", "Duration", "HttpError", "ListError", "Login", "Mail", "Notes", "Part", "Rate", "Recipient",
     "Reply", "Results", "ScanError", "Secret", "Sender", "Size", "StoreError", "Verdict", "accept", "cache", "clamav",
-    "clock", "close", "defer", "deny", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep", "store",
-    "together", "users",
+    "clock", "close", "defer", "deny", "digest", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep",
+    "store", "together", "users",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[[], Any])
@@ -49,6 +50,7 @@ F = TypeVar("F", bound=Callable[[], Any])
 cache = Cache()
 clamav = Clamav()
 clock = Clock()
+digest = Digest()
 dns = Dns()
 http = Http()
 json = Json()

@@ -7,10 +7,9 @@ in with its key or not at all; other names are left to whatever else checks logi
     keys = { "shop" = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" }
 """
 
-from hashlib import sha256
 from hmac import compare_digest
 
-from smtpproxy.script import accept, deny, settings
+from smtpproxy.script import accept, deny, digest, settings
 
 on_error = "deny"
 
@@ -23,6 +22,6 @@ def on_auth(client, login):
     expected = settings.keys.get(login.name)
     if expected is None:
         return None
-    if compare_digest(sha256(login.password.encode()).hexdigest(), expected.lower()):
+    if compare_digest(digest.sha256(login.password), expected.lower()):
         return accept()
     return deny("Wrong key", code="535 5.7.8")

@@ -26,6 +26,7 @@ from smtpproxy.scripting.doors.base import rule_name, running_call
 from smtpproxy.scripting.doors.cache import Cache
 from smtpproxy.scripting.doors.clamav import Clamav
 from smtpproxy.scripting.doors.clock import Clock
+from smtpproxy.scripting.doors.digest import Digest
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
@@ -153,7 +154,7 @@ class Facade(ModuleType):
             "settings": settings, "together": together, "every": every, "notes": notes,
             "cache": Cache(), "clamav": Clamav(), "dns": Dns(), "http": Http(), "json": Json(), "lists": Lists(), "log": Log(),
             "store": Store(), "HttpError": HttpError, "ListError": ListError, "ScanError": ScanError, "StoreError": StoreError,
-            "clock": Clock(), "sleep": sleep, "users": Users(), **TYPES,
+            "clock": Clock(), "digest": Digest(), "sleep": sleep, "users": Users(), **TYPES,
         }  # fmt: skip
         self.__all__ = tuple(self.names)
         vars(self).update(self.names)

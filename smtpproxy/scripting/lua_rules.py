@@ -10,6 +10,7 @@ from smtpproxy.net.http import Response
 from smtpproxy.scripting.doors.cache import Cache
 from smtpproxy.scripting.doors.clamav import Clamav
 from smtpproxy.scripting.doors.clock import Clock
+from smtpproxy.scripting.doors.digest import Digest
 from smtpproxy.scripting.doors.dns import Dns
 from smtpproxy.scripting.doors.http import Http
 from smtpproxy.scripting.doors.json import Json
@@ -34,6 +35,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "store.shared": ("get", "set", "increment", "hit", "hits", "add", "remove", "has", "members", "lease", "release", "take"),
     "clamav": ("scan", "ping", "version"),
     "clock": ("now", "date"),
+    "digest": ("sha256", "hmac_sha256"),
     "http": ("get", "post_json"),
     "json": ("encode", "decode"),
     "lists": ("networks", "domains", "addresses"),
@@ -62,7 +64,7 @@ def doors() -> Mapping[str, Any]:
     return {
         "dns": Dns(), "log": Log(), "cache": cache, "cache.shared": cache.shared, "store": store,
         "store.shared": store.shared, "clamav": Clamav(), "clock": Clock(), "http": Http(), "json": Json(),
-        "lists": Lists(), "users.*": Users(),
+        "digest": Digest(), "lists": Lists(), "users.*": Users(),
     }  # fmt: skip
 
 

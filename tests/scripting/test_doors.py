@@ -339,3 +339,13 @@ def test_a_slow_server_meets_the_wall_budget(scripts: Any, http: FakeHttp, langu
     assert ended.is_set()
     assert "over its wall budget" in scripts.logged("rule_failed")[0]["error"]
     assert "no answer" in "\n".join(story(scripts.call.trace))
+
+
+@LANGUAGES
+def test_digests(answer: Any, scripts: Any, language: str) -> None:
+    """The values are those of FIPS 180-4 and RFC 4231 4.3."""
+    assert answer(language, "digest.sha256('abc')") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    signed = answer(language, "digest.hmac_sha256('Jefe', 'what do ya want for nothing?')")
+    assert signed == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    answer(language, "digest.sha256(7)")
+    assert "not of a" in scripts.logged("rule_failed")[0]["error"]

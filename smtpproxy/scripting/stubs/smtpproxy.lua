@@ -406,6 +406,13 @@ http = nil
 ---@type JsonDoor
 json = nil
 
+---Digests of a text or of octets, in hexadecimal.
+---@class DigestDoor
+---@field sha256 fun(text: string): string SHA-256 (FIPS 180-4); a text as UTF-8.
+---@field hmac_sha256 fun(key: string, text: string): string HMAC with SHA-256 (RFC 2104): who has the key can tell that the text is from somebody who has it.
+---@type DigestDoor
+digest = nil
+
 ---Lists of entries: a key, and behind white space a value if it has one; `#` begins a comment.
 ---@class ListsDoor
 ---@field networks fun(entries?: string|string[]|table, values?: string|table): Lookup Of "192.0.2.1", "192.0.2.0/24", "2001:db8::/32": looked up by an address.

@@ -17,7 +17,7 @@ from smtpproxy.message.rendering import Untouched
 from smtpproxy.message.trace import protocol_name, received_from, received_line
 from smtpproxy.net.connection import ConnectionLost, Expired
 from smtpproxy.scripting.trace import EDIT
-from smtpproxy.session import each, submission
+from smtpproxy.session import each, faults, submission
 from smtpproxy.session.blame import of_handoff
 from smtpproxy.session.finish import hand_on, hand_on_copies, renderings
 from smtpproxy.session.intake import Arriving, Dotted, Intake, Interrupted
@@ -66,7 +66,7 @@ def receive(session: Session, transaction: Transaction, intake: Intake) -> Reply
     except (ConnectionLost, Expired, Interrupted):
         raise
     except (Exception, Timeout):  # a gevent.Timeout that a rule has left behind
-        reply = session.our_fault()
+        reply = faults.answer(session)
     if not intake.ended and not (session.entrance.drains and intake.drain()):
         session.closing = True
     session.end_transaction()
@@ -232,7 +232,7 @@ def _tell(session: Session, transaction: Transaction, via: str, size: int, reply
             session.watch("watch_refused", session.client, transaction.mail, reply)
         _log(session, transaction, via, size, reply)
     except Exception:
-        session.log_fault()
+        faults.log(session)
 
 
 def _log(session: Session, transaction: Transaction, via: str, size: int, reply: Reply) -> None:

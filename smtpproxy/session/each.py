@@ -13,6 +13,7 @@ from smtpproxy.facts.copies import Copy
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.message.body import Body
+from smtpproxy.session import faults
 from smtpproxy.session.finish import BROKEN, NOT_KEPT, present
 from smtpproxy.wire.reply import Reply
 
@@ -73,7 +74,7 @@ def _finish(session: Session, part: Part, mail: Mail, body: Body, promised: bool
     except Exception:
         if not promised:
             raise
-        session.log_fault()
+        faults.log(session)
         return BROKEN
 
 
@@ -81,7 +82,7 @@ def _committed(session: Session, part: Part, refused: list[tuple[Part, Reply]]) 
     try:
         part.handoff.commit()
     except OSError:
-        session.log_fault()
+        faults.log(session)
         refused.append((part, NOT_KEPT))
         return False
     return True

@@ -13,6 +13,7 @@ from smtpproxy.facts.copies import Copy
 from smtpproxy.facts.mail import Mail
 from smtpproxy.message.body import Body
 from smtpproxy.net.connection import ConnectionLost
+from smtpproxy.session import faults
 from smtpproxy.wire.reply import Refusal, Reply
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class _Chain:
         except Exception:
             if not self.taken:
                 raise
-            self._session.log_fault()
+            faults.log(self._session)
             return parts[0], BROKEN
         return None
 
@@ -170,7 +171,7 @@ def _partly(
     try:
         _commit([each for each in taken if not each.outlet.live])
     except Refusal:
-        session.log_fault()
+        faults.log(session)
     left = [each for each in live if each not in taken]
     delivered, not_delivered = ([each for each in some if not each.aside] for some in (taken, left))
     session.services.log(

@@ -23,7 +23,6 @@ from smtpproxy.wire.xclient import TEMPUNAVAIL, UNAVAILABLE, parse_xclient, pars
 if TYPE_CHECKING:
     from smtpproxy.session.session import Session
 
-HELO_SYNTAX = Reply(501, "5.5.4", "Syntax: HELO hostname")
 BAD_HELO = Reply(501, "5.5.2", "That is no host name or address literal")
 NOOP_OK = Reply(250, "2.0.0", "Ok")
 BYE = Reply(221, "2.0.0", "Bye")
@@ -79,7 +78,7 @@ def _extended(session: Session, command: Command) -> Reply:
 
 def _hello(session: Session, command: Command, esmtp: bool) -> Reply | None:
     if not command.octets:
-        return HELO_SYNTAX
+        return Reply(501, "5.5.4", f"Syntax: {command.verb} hostname")
     if not is_helo_name(command.octets):
         return BAD_HELO
     session.end_transaction()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
 from smtpproxy.scripting.table import Table
 from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
-from smtpproxy.session import blame, dialogue, encryption, ending, hop, login
+from smtpproxy.session import blame, dialogue, encryption, ending, faults, hop, login
 from smtpproxy.session.commands import COMMANDS, UNKNOWN, Row
 from smtpproxy.session.greeting import STOPPING, welcome
 from smtpproxy.session.offer import Offer
@@ -184,7 +183,7 @@ class Session:
         except (ConnectionLost, Expired, LineFlood, Stopping):
             raise
         except (Exception, Timeout):  # a gevent.Timeout that a rule has left behind
-            reply = self.our_fault()
+            reply = faults.answer(self)
         if reply is not None:
             self.answer(reply)
         if self.over is not None:
@@ -328,23 +327,6 @@ class Session:
         self.trace.refusal(refusal)
         if self.services.traces is not None:
             self.services.traces.keep(self.trace, self.client, self.call.mail, over=False)
-
-    def our_fault(self) -> Reply:
-        """A defect of ours: the peer is told to come back, the log where it is."""
-        reply = Reply(451, "4.3.0", f"Internal error, id {self.call.id}")
-        self.log_fault()
-        self.trace_refusal(Refusal(monotonic(), "failure", "because of a defect in the server:", str(reply)))
-        if self.chunks is None:
-            self.end_transaction()
-        else:
-            self.closing = True  # whoever pulls the message ends it
-        return reply
-
-    def log_fault(self) -> None:
-        """A defect of ours, with its traceback."""
-        trace = traceback.format_exc()
-        self.services.log("internal_error", level="error", id=self.call.id, client=self.client.address, trace=trace)
-        self.trace.note(trace)
 
     def _last_words(self, reply: Reply) -> None:
         self.connection.timeout = 1.0

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -257,11 +258,19 @@ def hurt(server: RunningServer, local_part: str) -> None:
         client.send(f"RCPT TO:<{local_part}@example.com>")
 
 
+def logged_at(log: str, event: str) -> datetime:
+    """When the log has that event first."""
+    (stamp,) = re.findall(rf"^time=(\S+) event={event} ", log, re.MULTILINE)[:1]
+    return datetime.fromisoformat(stamp)
+
+
 def test_a_rule_that_ends_its_worker_is_blamed_and_taken_out_at_the_second_time(start: Start) -> None:
     server = start(toml(), rules={"10-exit.py": EXIT})
     hurt(server, "exit")
     until(lambda: "rule_at=10-exit.py:5" in server.log)
     deliver(server.port)
+    until(lambda: "event=worker_ready" in server.log)
+    assert logged_at(server.log, "worker_ready") - logged_at(server.log, "worker_died") <= timedelta(seconds=1)
     hurt(server, "exit")
     until(lambda: "event=rule_banned level=error file=10-exit.py" in server.log)
     until(lambda: server.log.count("event=worker_ready") == 2)

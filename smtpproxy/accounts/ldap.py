@@ -6,7 +6,6 @@ library, which wait in the hub once that is patched; its own time limits do not,
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -52,13 +51,12 @@ class Directory:
             raise AccountsError("directories need ldap3: pip install 'smtpproxy[ldap]'") from None
         from ldap3.core.exceptions import LDAPException
 
+        from smtpproxy.accounts.ldap_tls import VerifiedTls
+
         self.lost: tuple[type[Exception], ...] = (Unanswered, LDAPException, OSError)
         self._ldap3 = ldap3
         self._settings = settings
-        ca = str(settings.ca) if settings.ca is not None else None
-        if ca is not None:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca)
-        self._ca = ca
+        self._tls = VerifiedTls(str(settings.ca) if settings.ca is not None else None)
 
     def bind(self, dn: str, password: str) -> tuple[Connection, int]:
         """A connection, and the result of binding. Raises ``Unanswered``."""
@@ -84,11 +82,8 @@ class Directory:
 
     def _connection(self, server: LdapServer, dn: str, password: str) -> Connection:
         ldap3 = self._ldap3
-        tls = ldap3.Tls(
-            validate=ssl.CERT_REQUIRED, ca_certs_file=self._ca, version=ssl.PROTOCOL_TLS_CLIENT, sni=server.host
-        )  # fmt: skip
         target = ldap3.Server(
-            server.host, server.port, use_ssl=server.protocol == "ldaps", tls=tls, get_info=ldap3.NONE,
+            server.host, server.port, use_ssl=server.protocol == "ldaps", tls=self._tls, get_info=ldap3.NONE,
             connect_timeout=self._settings.timeout,
         )  # fmt: skip
         kind = ldap3.SIMPLE if dn else ldap3.ANONYMOUS

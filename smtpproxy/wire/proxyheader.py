@@ -242,7 +242,7 @@ def format_v1(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
     """A header of version 1 from addresses and ports. Raises ValueError for what is no IP address."""
     one, other = _same_family(source[0], destination[0])
     family = "TCP4" if one.version == 4 else "TCP6"
-    return f"PROXY {family} {one} {other} {source[1]} {destination[1]}\r\n".encode("ascii")
+    return f"PROXY {family} {_text(one)} {_text(other)} {source[1]} {destination[1]}\r\n".encode("ascii")
 
 
 def format_v2(
@@ -265,6 +265,12 @@ def ssl_tlv(tls: ProxyTls) -> Tlv:
     flags = _CLIENT_SSL | (_CERT_CONN | _CERT_SESS if tls.verified else 0)
     inner = b"".join([struct.pack("!BH", kind, len(value)) + value for kind, value in fields])
     return SSL, struct.pack("!BI", flags, 0 if tls.verified else 1) + inner
+
+
+def _text(address: IPv4Address | IPv6Address) -> str:
+    """As inet_ntop(3) and Python from 3.13 on have it: a mapped address ends in its dotted form."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return f"::ffff:{mapped}" if mapped else str(address)
 
 
 def _same_family(one: str, other: str) -> tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address]:

@@ -149,7 +149,7 @@ def test_health_checks_name_nobody() -> None:
 
 def test_two_families_go_out_in_the_wider_one() -> None:
     ends = ("192.0.2.1", 5), ("2001:db8::1", 25)
-    assert format_v1(*ends) == b"PROXY TCP6 ::ffff:c000:201 2001:db8::1 5 25\r\n"
+    assert format_v1(*ends) == b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::1 5 25\r\n"
     header = parse(format_v2(*ends))
     assert header is not None and (header.family, header.source) == ("INET6", "192.0.2.1")
 

@@ -98,7 +98,7 @@ def test_ldaps_and_the_certificate(slapd: Slapd, secret: Path, tmp_path: Path) -
     for settings in ({}, {"to": secure}):
         with pytest.raises(AccountsError, match="certificate verify failed"):
             directory(slapd, secret, ca=None, **settings).check("ann", "secret")
-    with pytest.raises(AccountsError, match="not valid for .localhost"):
+    with pytest.raises(AccountsError, match="not valid for"):
         directory(slapd, secret, to=(LdapServer("ldap", "localhost", slapd.port),)).check("ann", "secret")
 
 

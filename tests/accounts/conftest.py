@@ -52,14 +52,16 @@ class Server:
     def start(self) -> None:
         with (self.folder / "printed").open("ab") as printed:
             self._process = subprocess.Popen(
-                self.command, stdout=printed, stderr=printed, cwd=self.folder, user=self._user
+                self.command, stdout=printed, stderr=printed, cwd=self.folder, user=self._user, start_new_session=True
             )
 
     def stop(self) -> None:
         """Like a server that died: connections to it are lost."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.send_signal(self._stop_by)
+            if self._frozen:  # thawed, PostgreSQL would first wait for those who knocked meanwhile
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.send_signal(self._stop_by)
             self._process.wait(20)
             self._process, self._frozen = None, False
 

@@ -31,6 +31,7 @@ PASSING = (
     (r"^ *\d+\.\d  ", "AT  "),
     (r"\(\d+\.\d\d ms[^)]*\)", "(TIME)"),
     (r"in \d+\.\d+s", "in TIME"),
+    (r"^(FAILED \S+) - .*", r"\1"),  # pytest adds the reason where it has the room, or in CI
 )
 """What is another one at each run."""
 

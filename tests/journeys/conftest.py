@@ -76,13 +76,14 @@ class Postfix(Daemon):
             (self.folder / name).mkdir(exist_ok=True)
         shutil.chown(self.folder / "data", "postfix")
         shutil.chown(self.folder / "mail", "nobody")
-        self._settings = {**self._defaults(), **settings}
-        self._write_settings(self._settings)
-        lines = [self._service(name, options) for name, options in services.items()]
-        (self.folder / "etc/master.cf").write_text("\n".join(lines) + "\n" + POSTFIX_SERVICES)
+        written = {**self._defaults(), **settings}
+        (self.folder / "etc/main.cf").write_text("".join(f"{name} = {value}\n" for name, value in written.items()))
+        self._services = services
+        self._write_services()
 
-    def _write_settings(self, settings: Mapping[str, str]) -> None:
-        (self.folder / "etc/main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+    def _write_services(self, **options: str) -> None:
+        lines = [self._service(name, {**own, **options}) for name, own in self._services.items()]
+        (self.folder / "etc/master.cf").write_text("\n".join(lines) + "\n" + POSTFIX_SERVICES)
 
     def _service(self, name: str, options: Mapping[str, str]) -> str:
         given = {"syslog_name": f"postfix/{name}", **options}
@@ -121,6 +122,7 @@ class Postfix(Daemon):
             "in_flow_delay": "0",
             "smtpd_error_sleep_time": "0",
             "max_idle": "1s",
+            "service_throttle_time": "1s",
         }
 
     def command(self) -> list[str]:
@@ -137,14 +139,14 @@ class Postfix(Daemon):
         """An orderly stop: the sessions there are come to their end, later ones are put off, then all is stopped."""
         assert self.process is not None
         master = self.process.pid
-        self._write_settings({**self._settings, "smtpd_client_restrictions": "defer", "max_use": "1"})
+        self._write_services(smtpd_client_restrictions="defer", max_use="1")
         reloads = self.log.count("reload -- ")
         self.process.send_signal(signal.SIGHUP)
         until(lambda: self.log.count("reload -- ") > reloads, 10.0, "the reload")
         taking = {pid for pid, name in children(master).items() if name == "smtpd"}
         until(lambda: not taking & children(master).keys(), 20.0, "the end of the smtpd processes that took mail")
         self.stop()
-        self._write_settings(self._settings)
+        self._write_services()
 
     def _check(self) -> None:
         check = [self.binary, "-c", str(self.folder / "etc"), "check"]

@@ -23,7 +23,8 @@ def ask() -> Callable[..., Outcome]:
 
     def asked(rule: str, hook: str, **facts: Any) -> Outcome:
         outcome = run_rule(FOLDER / f"{rule}.py", hook, **facts)
-        assert [fields for event, fields in outcome.logged if event == "rule_failed"] == []
+        failed = [fields for event, fields in outcome.logged if event == "rule_failed"]
+        assert not failed, failed
         return outcome
 
     return asked

@@ -33,12 +33,13 @@ COMMANDS: Final[dict[str, Command]] = {
     "run": Command("run_it", "say what the rules would do with a message", gevent=True),
     "explain": Command("explain", "say why a mail was refused, and tell its story"),
     "quarantine": Command("quarantine", "look at mail that is kept in quarantine, release or delete it", gevent=True),
+    "queue": Command("queue_it", "look at mail that waits to be delivered, try it now, hold or delete it", gevent=True),
     "user": Command("user", "add, change, delete and list those who may log in"),
     "send": Command("send", "send a message", gevent=True),
     "sink": Command("sink", "run a small upstream server that keeps the last messages", gevent=True),
 }
 
-LATER: Final = frozenset({"queue", "verify"})
+LATER: Final = frozenset({"verify"})
 
 
 def entry() -> NoReturn:

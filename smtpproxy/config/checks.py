@@ -31,6 +31,9 @@ def cross_checks(config: Config, raw: Raw, report: Report) -> None:
         _check_listener(name, listener, handoffs, _table(raw, "users"), report)
     for name, handoff in config.handoff.items():
         _check_handoff(name, handoff, _table(handoffs, name), report)
+    for name, route in config.route.items():
+        if bool(route.login) != (route.password_file is not None):
+            report(("route", name, "login"), "login and password_file need one another", "")
     for name, rule in config.rule.items():
         for listed in set(rule.get("listeners", ())) - listeners.keys():
             text = f"there is no [listener.{listed}]"
@@ -100,7 +103,7 @@ def _check_handoff(name: str, handoff: Handoff, raw: Raw, report: Report) -> Non
     at = ("handoff", name)
     if not _NAME.fullmatch(name):
         report(at, "a name has letters, digits, dots, hyphens and underscores", "")
-    stays = {"discard": "is discarded", "quarantine": "is kept here"}.get(handoff.kind)
+    stays = {"discard": "is discarded", "quarantine": "is kept here", "queue": "goes by [route] and the DNS"}.get(handoff.kind)
     if stays and handoff.to:
         report((*at, "to"), f"has no use where mail {stays}", "")
     if handoff.folder != QUARANTINE and handoff.kind != "quarantine":

@@ -14,6 +14,7 @@ from smtpproxy.config.directory import LdapServer
 from smtpproxy.config.fields import Setting, settings
 from smtpproxy.config.limits import Limits
 from smtpproxy.config.log import Log
+from smtpproxy.config.queue import Queue, Route
 from smtpproxy.config.schema import (
     ClamAV,
     Config,
@@ -50,6 +51,7 @@ FILES: Final[Mapping[str, tuple[Table, ...]]] = {
     "handoffs.toml": (
         Table("handoff.inbound", Handoff, {"kind": '"proxy"', "to": '["127.0.0.1:10025"]', "identity": '"none"'}),
     ),
+    "queue.toml": (Table("queue", Queue), Table("route.DOMAIN", Route, live=False)),
     "relaying.toml": (Table("relaying", Relaying, {"domains": '["example.com"]', "networks": "[]"}),),
     "users.toml": (Table("users.NAME", Users, live=False),),
     "rules.toml": (
@@ -61,7 +63,7 @@ FILES: Final[Mapping[str, tuple[Table, ...]]] = {
     "limits.toml": (Table("limits", Limits),),
 }
 
-_EXAMPLES: Final = {"hostname": '"mx.example.com"', "kind": '"file"', "path": '"users"'}
+_EXAMPLES: Final = {"hostname": '"mx.example.com"', "to": '["10.0.0.5:25"]', "kind": '"file"', "path": '"users"'}
 _TOP: Final = """\
 All *.toml files of this folder are read as one; a table stands in one of them. Relative paths start here. \
 Durations are "30s", "5m", "2h", "5d", sizes "64KB", "50MB". \

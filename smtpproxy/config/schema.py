@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 from smtpproxy.config.about import INTERNAL, Count, about
 from smtpproxy.config.limits import Limits
 from smtpproxy.config.log import Log
+from smtpproxy.config.queue import Queue, Route
 from smtpproxy.config.users import Users
 from smtpproxy.config.values import Domains, Duration, Endpoint, Hostname, Networks, ScannerTarget, Size, Target
 
@@ -175,10 +176,11 @@ class Handoff(Struct, frozen=True, kw_only=True):
     """Where mail goes. One table for each way out; listeners and rules choose one by its name."""
 
     kind: Annotated[
-        Literal["proxy", "relay", "quarantine", "discard"],
+        Literal["proxy", "relay", "queue", "quarantine", "discard"],
         about(
             "proxy: the upstream answers each command while the client waits. "
-            "relay: the message is handed on when it is complete. quarantine: it is kept in a folder for you to look at. "
+            "relay: the message is handed on when it is complete. queue: it is kept here and delivered afterwards. "
+            "quarantine: it is kept in a folder for you to look at. "
             "discard: it is accepted and thrown away."
         ),
     ]
@@ -358,6 +360,8 @@ class Config(Struct, frozen=True, kw_only=True):
     data: Annotated[Path, about("Folder for what must outlive the process; made if absent.")] = Path("data")
     listener: Annotated[dict[str, Listener], about("Where mail comes in.")] = {}
     handoff: Annotated[dict[str, Handoff], about("Where mail goes.")] = {}
+    queue: Annotated[Queue, about("The queue.")] = Queue()
+    route: Annotated[dict[str, Route], about("Where mail in the queue goes, by the recipient's domain.")] = {}
     relaying: Annotated[Relaying, about("For whom mail is taken.")] = Relaying()
     users: Annotated[dict[str, Users], about("Who may log in.")] = {}
     scripts: Annotated[Scripts, about("Your rules.")] = Scripts()
@@ -372,11 +376,10 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 LATER_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
-    Config: frozenset({"queue", "route", "admin", "dns"}),
+    Config: frozenset({"admin", "dns"}),
 }
 """Settings that are known but not there yet: the error says so instead of guessing at a slip of the pen."""
 
 LATER_VALUES: Final[dict[tuple[type[Struct], str], frozenset[str]]] = {
-    (Handoff, "kind"): frozenset({"queue"}),
     (Handoff, "partial"): frozenset({"notice"}),
 }

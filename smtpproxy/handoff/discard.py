@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from smtpproxy.delivery.needs import unmet
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.handoff.base import OK
-from smtpproxy.handoff.needs import unmet
 from smtpproxy.message.body import Body
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Reply

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
+from smtpproxy.delivery.needs import mail_command, rcpt_command, unkept, unmet
 from smtpproxy.delivery.pool import NoUpstream, Pool
 from smtpproxy.delivery.smtp import LAST_CHUNK, SmtpClient, TurnedAway, UpstreamLost
 from smtpproxy.delivery.upstream import Upstream
@@ -16,7 +17,6 @@ from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.handoff.identity import IDENTITY_REFUSED, forward_commands, introduce, own_connection, preface
-from smtpproxy.handoff.needs import mail_command, rcpt_command, unkept, unmet
 from smtpproxy.handoff.tap import Tap
 from smtpproxy.message.body import Body
 from smtpproxy.scripting.runner import CALL

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import gevent
 
+from smtpproxy.delivery.needs import unmet
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
 from smtpproxy.handoff.base import OK
 from smtpproxy.handoff.discard import CARRIES_ALL
-from smtpproxy.handoff.needs import unmet
 from smtpproxy.handoff.shelf import Holding, Slip, drop_orphans
 from smtpproxy.message.body import Body
 from smtpproxy.scripting.runner import CALL

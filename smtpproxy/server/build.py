@@ -13,6 +13,7 @@ import gevent
 from smtpproxy.accounts.base import Accounts
 from smtpproxy.accounts.hashing import Hashing
 from smtpproxy.config import schema
+from smtpproxy.config.queue import QueueTimeouts
 from smtpproxy.config.schema import Config, Handoff, HandoffTimeouts
 from smtpproxy.config.values import Target
 from smtpproxy.delivery.login import Credentials
@@ -26,9 +27,11 @@ from smtpproxy.handoff.base import Outlet
 from smtpproxy.handoff.discard import Discard
 from smtpproxy.handoff.proxy import ProxyOutlet
 from smtpproxy.handoff.quarantine import QuarantineOutlet
+from smtpproxy.handoff.queue import QueueOutlet
 from smtpproxy.handoff.relay import RelayOutlet
 from smtpproxy.net.http import HttpClient
 from smtpproxy.net.tls import Trust
+from smtpproxy.queue.queue import Queue
 from smtpproxy.scanners.clamav import ClamAV
 from smtpproxy.scanners.clamav import Timeouts as ScanTimeouts
 from smtpproxy.scripting.doors.cache import Kept
@@ -137,17 +140,27 @@ def services(
     )
 
 
-def outlets(config: Config, keys: Keys, clock: SystemClock, log: LogLine, extra: dict[str, Outlet]) -> Outlets:
+def outlets(
+    config: Config, keys: Keys, clock: SystemClock, log: LogLine, extra: dict[str, Outlet], queue: Queue | None = None
+) -> Outlets:
     """Every [handoff.NAME], ready to be opened; `extra` in place of those of the same name."""
 
     def make(name: str, settings: Handoff) -> Outlet:
-        return outlet(name, settings, config, keys, clock, log)
+        return outlet(name, settings, config, keys, clock, log, queue)
 
     made = {name: make(name, handoff) for name, handoff in config.handoff.items()}
     return Outlets({**made, **extra}, config.handoff, make)
 
 
-def outlet(name: str, settings: Handoff, config: Config, keys: Keys, clock: SystemClock, log: LogLine) -> Outlet:
+def outlet(
+    name: str,
+    settings: Handoff,
+    config: Config,
+    keys: Keys,
+    clock: SystemClock,
+    log: LogLine,
+    queue: Queue | None = None,
+) -> Outlet:
     if settings.kind == "discard":
         return Discard(name)
 
@@ -159,6 +172,9 @@ def outlet(name: str, settings: Handoff, config: Config, keys: Keys, clock: Syst
 
     if settings.kind == "quarantine":
         return QuarantineOutlet(name, config.data / settings.folder, refused)
+    if settings.kind == "queue":
+        assert queue is not None
+        return QueueOutlet(name, queue, clock.time, refused)
     trust = keys.trusts.get(name.rpartition(LIKE)[2]) or (None if settings.tls == "none" else Trust())
     policy, login = TlsPolicy(settings.tls, trust), keys.logins.get(name)
     upstreams = [upstream(settings, target, config.hostname, clock, policy, login) for target in settings.to]
@@ -172,8 +188,8 @@ def upstream(
 ) -> Upstream:
     """One server of a hand-off's."""
     hello_name = settings.helo or hostname
-    timeouts, header = _timeouts(settings.timeouts), _own_header(settings)
-    return Upstream(target, timeouts, hello_name, clock.monotonic, settings.connections, tls, header, login)
+    limits, header = timeouts(settings.timeouts), _own_header(settings)
+    return Upstream(target, limits, hello_name, clock.monotonic, settings.connections, tls, header, login)
 
 
 def _own_header(settings: Handoff) -> bytes:
@@ -183,7 +199,7 @@ def _own_header(settings: Handoff) -> bytes:
     return LOCAL_V1 if settings.proxy_version == "v1" else LOCAL_V2
 
 
-def _timeouts(settings: HandoffTimeouts) -> Timeouts:
+def timeouts(settings: HandoffTimeouts | QueueTimeouts) -> Timeouts:
     return Timeouts(
         connect=settings.connect,
         greeting=settings.greeting,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from smtpproxy.config.queue import Route
 from smtpproxy.config.schema import Config, Handoff, Listener
 from smtpproxy.delivery.login import Credentials
 from smtpproxy.net import certificates
@@ -36,7 +37,10 @@ class Keys:
             if handoff.tls != "none":
                 self.trusts[name] = trust(name, handoff)
             if handoff.login:
-                self.logins[name] = credentials(name, handoff)
+                self.logins[name] = credentials(f"handoff.{name}", handoff)
+        self.route_logins = {
+            name.lower(): credentials(f"route.{name}", route) for name, route in config.route.items() if route.login
+        }
 
     def renewed(self) -> bool:
         """Files have changed since the last time that somebody asked."""
@@ -68,16 +72,16 @@ def _pairs(listener: Listener) -> list[Pair]:
     return [Pair(cert, tls.key or cert)]
 
 
-def credentials(name: str, handoff: Handoff) -> Credentials:
-    """How we log in at the servers of a [handoff.NAME]. Raises ``Refused``."""
-    file = handoff.password_file or Path()
+def credentials(table: str, settings: Handoff | Route) -> Credentials:
+    """How we log in at the servers of a [handoff.NAME] or [route.NAME]. Raises ``Refused``."""
+    file = settings.password_file or Path()
     try:
         password = file.read_text("utf-8").partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"handoff.{name}: {file}: {getattr(error, 'strerror', None) or error}") from None
+        raise Refused(f"{table}: {file}: {getattr(error, 'strerror', None) or error}") from None
     if not password:
-        raise Refused(f"handoff.{name}: {file}: there is no password in it")
-    return Credentials(handoff.login, password)
+        raise Refused(f"{table}: {file}: there is no password in it")
+    return Credentials(settings.login, password)
 
 
 def trust(name: str, handoff: Handoff) -> Trust:

@@ -9,14 +9,14 @@ from smtpproxy.config.log import Log, LogLevels
 
 ORDER: Final = {"debug": 0, "info": 1, "warning": 2, "error": 3, "off": 4}
 AREAS: Final[Mapping[str, frozenset[str]]] = {
-    "mail": frozenset({"message", "refused", "partly_delivered"}),
+    "mail": frozenset({"message", "refused", "partly_delivered", "delivered", "deferred", "failed", "expired", "queue_aside"}),
     "session": frozenset(
         {
             "session", "command", "reply", "connection_refused", "tls_failed", "proxy_refused", "overloaded", "no_descriptors",
             "login", "login_deferred", "accounts_failed",
         }
     ),
-    "handoff": frozenset({"handoff_failed", "upstream", "held_dropped"}),
+    "handoff": frozenset({"handoff_failed", "upstream", "held_dropped", "queue_failed"}),
     "rules": frozenset({"watch_failed", "watch_dropped", "hub_stalled", "settings_live", "settings_refused"}),
     "server": frozenset(),
 }

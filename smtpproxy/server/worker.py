@@ -21,6 +21,8 @@ from smtpproxy.handoff.base import Outlet
 from smtpproxy.handoff.proxy import ProxyOutlet
 from smtpproxy.handoff.quarantine import QuarantineOutlet
 from smtpproxy.net.accept import BATCH, GreenletPool
+from smtpproxy.queue.queue import QueueRefused
+from smtpproxy.queue.rulings import Rulings
 from smtpproxy.scripting.errors import FolderRefused, RuleError
 from smtpproxy.scripting.offer import Offer
 from smtpproxy.scripting.settings import secrets
@@ -33,6 +35,7 @@ from smtpproxy.server.link import Link
 from smtpproxy.server.listeners import Admission, Listener
 from smtpproxy.server.logs import Log
 from smtpproxy.server.pressure import Pressure
+from smtpproxy.server.queueing import queue
 from smtpproxy.server.refused import Refused
 from smtpproxy.server.running import StateFile, sweep
 from smtpproxy.server.sockets import Sockets, open_missing
@@ -95,7 +98,9 @@ class Worker:
         self._stop = Event()
         self._learned = Learned(config.data)
         self._traces = TraceKeeper(config.trace, config.data, self.log, self._secrets)
-        self._outlets = build.outlets(config, self._keys, self.clock, self.log, outlets or {})
+        rulings = Rulings(self.rules, self.doors)
+        self._queue = queue(config, self._keys, self.clock, self.resolver, self.log, rulings)
+        self._outlets = build.outlets(config, self._keys, self.clock, self.log, outlets or {}, self._queue)
         self._learned.recall(self._outlets)
         self._state_file = StateFile(config.data, self.rules, self._sessions)
         self._room = Room(config.limits)
@@ -181,6 +186,11 @@ class Worker:
         for name, outlet in self._outlets.items():
             if isinstance(outlet, QuarantineOutlet) and (dropped := outlet.recover()):
                 self.log("held_dropped", handoff=name, messages=dropped)
+        if self._queue is not None:
+            try:
+                self._queue.start()
+            except QueueRefused as refused:
+                raise Refused(str(refused)) from None
 
     def _finish_sessions(self) -> None:
         """Another process lets clients in from now on: ours may stay as long as a silent client may."""
@@ -199,6 +209,8 @@ class Worker:
         end = self.clock.monotonic() + self.config.limits.timeouts.drain
         while not self.pool.empty() and self.clock.monotonic() < end:
             gevent.sleep(0.02)
+        if self._queue is not None:
+            self._queue.stop(max(0.0, end - self.clock.monotonic()))
         self._keep_learned()
         if self._link is None:
             self.log("stopped", sessions=len(self.pool.busy))

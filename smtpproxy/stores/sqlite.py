@@ -1,24 +1,19 @@
 """A store in one SQLite file: it survives a restart, and several processes may have it open.
 
-One thread owns the connection. Greenlets lay their questions down; the thread takes what is there as one transaction
-and gives the answers back, so that the hub never waits for a lock or a disk, and a commit is paid once a batch.
+One thread owns the connection (`owner.py`), and takes what is asked meanwhile as one transaction.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
-
-import gevent
-from gevent.event import AsyncResult
-from gevent.monkey import get_original
+from typing import Any, Final, NamedTuple
 
 from smtpproxy.stores import sqlite_work as work
 from smtpproxy.stores.base import FOREVER, Claim, StoreError, encode, encode_key, whole
+from smtpproxy.stores.owner import Owner, Question
 
 BATCH: Final = 100
 """Questions of one transaction: other processes wait for the lock that long, and so many greenlets go on in one turn."""
@@ -30,25 +25,11 @@ BUSY: Final = 5.0
 """Seconds that a transaction waits for other processes."""
 
 
-class _Queue(Protocol):
-    """What the thread waits at: a queue of the system's, not gevent's."""
+class _Task(NamedTuple):
+    """A piece of work with its arguments."""
 
-    def put(self, item: _Question | None) -> None: ...
-    def get(self) -> _Question | None: ...
-    def empty(self) -> bool: ...
-
-
-class _Question:
-    """A piece of work, and where its answer goes. `error` is raised at the one who asked."""
-
-    __slots__ = ("answer", "arguments", "error", "result", "task")
-
-    def __init__(self, task: work.Work, arguments: tuple[Any, ...]) -> None:
-        self.task = task
-        self.arguments = arguments
-        self.answer: AsyncResult[Any] = AsyncResult()
-        self.result: Any = None
-        self.error: Exception | None = None
+    work: work.Work
+    arguments: tuple[Any, ...]
 
 
 class SqliteStore:
@@ -58,14 +39,7 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path | str, clock: Callable[[], float] = time.time) -> None:
-        self._path = str(path)
-        self._clock = clock
-        self._questions = cast(_Queue, get_original("queue", "SimpleQueue")())
-        self._done: deque[_Question | None] = deque()
-        self._waiting = 0
-        self._started = self._closed = False
-        self._ended: AsyncResult[None] = AsyncResult()
-        self._watcher: Any = None
+        self._owner = Owner(_File(str(path), clock), batch=BATCH, waiting=WAITING, refusal=_refusal)
 
     def get(self, key: str) -> Any:
         return self._ask(work.get, encode_key(key))
@@ -109,76 +83,17 @@ class SqliteStore:
 
     def close(self) -> None:
         """What was asked is answered; the file is closed when this returns."""
-        self._closed = True
-        if self._started:
-            self._started = False
-            self._questions.put(None)
-            self._ended.get()
-            self._watcher.stop()
-            self._watcher.close()
+        self._owner.close()
 
     def _ask(self, task: work.Work, *arguments: Any) -> Any:
-        if self._closed:
-            raise StoreError("the store was closed")
-        if self._waiting >= WAITING:
-            raise StoreError(f"the store is too slow: {WAITING} questions wait")
-        if not self._started:
-            self._start()
-        question = _Question(task, arguments)
-        self._waiting += 1
-        self._questions.put(question)
-        return question.answer.get()
-
-    def _start(self) -> None:
-        self._started = True
-        self._watcher = gevent.get_hub().loop.async_()
-        self._watcher.start(self._give_answers)
-        get_original("_thread", "start_new_thread")(self._own, ())
-
-    def _give_answers(self) -> None:
-        """In the hub: the thread has finished a batch."""
-        while self._done:
-            question = self._done.popleft()
-            if question is None:
-                self._ended.set(None)
-                continue
-            self._waiting -= 1
-            if question.error is not None:
-                question.answer.set_exception(question.error)
-            else:
-                question.answer.set(question.result)
-
-    # in the thread, from here on
-
-    def _own(self) -> None:
-        owner = _Owner(self._path, self._clock)
-        batch: list[_Question] | None = []
-        while batch is not None:
-            batch = self._next()
-            if batch:
-                owner.answer(batch)
-                self._done.extend(batch)
-                self._watcher.send()
-        owner.close()
-        self._done.append(None)
-        self._watcher.send()
-
-    def _next(self) -> list[_Question] | None:
-        """What waits, at least one; None when there will be no more."""
-        question = self._questions.get()
-        if question is None:
-            return None
-        batch = [question]
-        while len(batch) < BATCH and not self._questions.empty():
-            question = self._questions.get()
-            if question is None:
-                self._questions.put(None)
-                break
-            batch.append(question)
-        return batch
+        return self._owner.ask(_Task(task, arguments))
 
 
-class _Owner:
+def _refusal(why: str) -> StoreError:
+    return StoreError(f"the store: {why}")
+
+
+class _File:
     """The connection, in the thread that has it."""
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:
@@ -187,7 +102,7 @@ class _Owner:
         self._connection: sqlite3.Connection | None = None
         self._swept = 0.0
 
-    def answer(self, batch: list[_Question]) -> None:
+    def answer(self, batch: list[Question[_Task]]) -> None:
         """All of it in one transaction. Raises nothing: errors stand in the questions."""
         try:
             connection = self._connection or self._open()
@@ -212,13 +127,13 @@ class _Owner:
         self._connection = connection
         return connection
 
-    def _transact(self, connection: sqlite3.Connection, batch: list[_Question]) -> None:
-        writes = any(question.task not in work.READS for question in batch)
+    def _transact(self, connection: sqlite3.Connection, batch: list[Question[_Task]]) -> None:
+        writes = any(question.task.work not in work.READS for question in batch)
         connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
         now = self._clock()
         for question in batch:
             try:
-                question.result = question.task(connection, now, *question.arguments)
+                question.result = question.task.work(connection, now, *question.task.arguments)
             except ValueError as error:
                 question.error = error
         if writes and abs(now - self._swept) >= SWEEP:

@@ -75,7 +75,7 @@ def test_check_tells_every_mistake(instance: Path, capsys: pytest.CaptureFixture
     assert main(["check", str(instance)]) == 1
     assert capsys.readouterr().err.splitlines() == [
         'more.toml:1: worker: unknown key; did you mean "workers"?',
-        "more.toml:3: handoff.b.kind: 'relai' is not one of proxy, relay, quarantine, discard; did you mean \"relay\"?",
+        "more.toml:3: handoff.b.kind: 'relai' is not one of proxy, relay, queue, quarantine, discard; did you mean \"relay\"?",
     ]
 
 

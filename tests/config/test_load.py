@@ -98,8 +98,8 @@ def test_the_known_settings_of_a_rule_are_converted_and_the_others_kept(loaded: 
             '[listener.b]\nbind = "127.0.0.1:1"\nhandoff = "in"\ntls = { mode = "implicit" }',
             'a.toml:4: listener.b.tls.mode: "implicit" needs a certificate; write cert and key, or folder',
         ),
-        ('queue = 1', "a.toml:1: queue: comes with a later version"),
-        ("[queue]\nlifetime = '5d'", "a.toml:1: queue: comes with a later version"),
+        ('admin = 1', "a.toml:1: admin: comes with a later version"),
+        ("[dns]\nservers = '127.0.0.1'", "a.toml:1: dns: comes with a later version"),
         (
             '[users.staff]\nkind = "file"\npath = "u"\n'
             '[listener.s]\nbind = "127.0.0.1:587"\nhandoff = "q"\nauth = "staff"\n[handoff.q]\nkind = "discard"',
@@ -116,7 +116,19 @@ def test_the_known_settings_of_a_rule_are_converted_and_the_others_kept(loaded: 
             'a.toml:7: listener.s.auth: there is no [users.staf]; did you mean "staff"?',
         ),
         ('[users.staff]\nkind = "file"', 'a.toml:1: users.staff.path: is missing; such as path = "users"'),
-        ('[handoff.q]\nkind = "queue"', 'a.toml:2: handoff.q.kind: "queue" comes with a later version'),
+        (
+            '[handoff.q]\nkind = "queue"\npartial = "notice"',
+            'a.toml:3: handoff.q.partial: "notice" comes with a later version',
+        ),
+        (
+            '[handoff.q]\nkind = "queue"\nto = "a:1"',
+            "a.toml:3: handoff.q.to: has no use where mail goes by [route] and the DNS",
+        ),
+        ('[route."*"]\ntls = "may"', 'a.toml:1: route."*".to: is missing'),
+        (
+            '[route."*"]\nto = "a:1"\nlogin = "us"',
+            'a.toml:3: route."*".login: login and password_file need one another',
+        ),
         (
             '[handoff.q]\nkind = "proxy"',
             'a.toml:1: handoff.q.to: a proxy needs at least one upstream; such as to = ["127.0.0.1:10025"]',

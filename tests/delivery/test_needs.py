@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from smtpproxy.delivery.needs import rcpt_command, unkept
 from smtpproxy.facts.recipient import Recipient
-from smtpproxy.handoff.needs import rcpt_command, unkept
 from smtpproxy.wire.address import parse_address
 from smtpproxy.wire.extensions import Extensions
 

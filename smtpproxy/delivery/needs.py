@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
-from smtpproxy.facts.mail import Mail
-from smtpproxy.facts.recipient import Recipient
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Reply
+
+
+class Party(Protocol):
+    """An address of an envelope, with its ESMTP parameters."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def params(self) -> Mapping[str, str | None]: ...
+
+
+class Mail(Protocol):
+    """What an envelope says: facts/mail.py, or a mail in the queue."""
+
+    @property
+    def sender(self) -> Party: ...
+    @property
+    def params(self) -> Mapping[str, str | None]: ...
+    @property
+    def size_declared(self) -> int | None: ...
+    @property
+    def smtputf8(self) -> bool: ...
+    @property
+    def body8bit(self) -> bool: ...
+    @property
+    def binary(self) -> bool: ...
+
 
 NO_UTF8 = Reply(550, "5.6.7", "The next server takes no internationalized mail")
 NO_8BIT = Reply(554, "5.6.3", "The next server takes no 8-bit mail")
@@ -45,7 +71,7 @@ def mail_command(mail: Mail, offered: Extensions) -> bytes:
     return line + _kept(mail.params, ("RET", "ENVID")) if "DSN" in offered else line
 
 
-def unkept(rcpt: Recipient, offered: Extensions) -> Reply | None:
+def unkept(rcpt: Party, offered: Extensions) -> Reply | None:
     """The refusal of a recipient for whom notices are asked that the server would not send, or would send (RFC 3461 5.2.2).
 
     What asks for nothing but the usual, a notice of failure, can do without DSN; so can ORCPT, RET and ENVID.
@@ -56,7 +82,7 @@ def unkept(rcpt: Recipient, offered: Extensions) -> Reply | None:
     return Reply(555, "5.5.4", f"The next server does not know NOTIFY={notify}")
 
 
-def rcpt_command(rcpt: Recipient, offered: Extensions) -> bytes:
+def rcpt_command(rcpt: Party, offered: Extensions) -> bytes:
     """RCPT for a server that offers ``offered``; NOTIFY and ORCPT as they came."""
     line = b"RCPT TO:<" + rcpt.path.encode("utf-8", "surrogateescape") + b">"
     return line + _kept(rcpt.params, ("NOTIFY", "ORCPT")) if rcpt.params and "DSN" in offered else line

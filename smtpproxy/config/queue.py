@@ -1,0 +1,57 @@
+"""[queue] and [route.DOMAIN]: mail that is kept here and delivered afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from smtpproxy.config.about import Count, about
+from smtpproxy.config.values import Duration, Target
+
+
+class QueueTimeouts(Struct, frozen=True, kw_only=True):
+    """How long a server may take at each step when mail is sent from the queue (RFC 5321 4.5.3.2)."""
+
+    connect: Annotated[Duration, about("To accept the connection.")] = Duration(30)
+    greeting: Annotated[Duration, about("From the connection to its greeting, and to answer EHLO.")] = Duration(300)
+    mail: Annotated[Duration, about("To answer MAIL and each RCPT.")] = Duration(300)
+    data: Annotated[Duration, about("To answer DATA.")] = Duration(120)
+    block: Annotated[Duration, about("To take each block of the message.")] = Duration(180)
+    final: Annotated[Duration, about("To answer the end of the message. Whoever is less patient delivers twice.")] = Duration(600)
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """Mail that is kept here and delivered afterwards: what a hand-off of kind queue takes."""
+
+    retry: Annotated[
+        tuple[Duration, ...], Meta(min_length=1, description="Waits between the attempts; the last one repeats.")
+    ] = (Duration(300), Duration(1800), Duration(7200), Duration(21600))
+    lifetime: Annotated[
+        Duration, about("What could not be delivered for so long goes back to its sender.")
+    ] = Duration(5 * 86400)
+    connections: Annotated[Count, about("Connections at one time to one destination, for each worker; 0 for any number.")] = 20
+    helo: Annotated[str, about("The name given in EHLO; empty for the instance's hostname.")] = ""
+    timeouts: Annotated[QueueTimeouts, about("How long a server may take.")] = QueueTimeouts()
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """Where mail for a domain goes instead of to its mail exchangers. The name is the domain; "*" is for all others."""
+
+    to: Annotated[
+        tuple[Target, ...],
+        Meta(
+            min_length=1,
+            description='Servers, tried in this order: "host:port", "smtp://host:port", "lmtp://host:port" or "lmtp+unix:/path".',
+        ),
+    ]
+    tls: Annotated[
+        Literal["none", "may", "must", "verify"],
+        about(
+            "may: encrypted when the server offers STARTTLS, whatever its certificate; not on the loopback. "
+            "must: encrypted or not at all. verify: its certificate must be good for its name, too."
+        ),
+    ] = "may"
+    login: Annotated[str, about("The name that we log in with there: over TLS, or on this machine.")] = ""
+    password_file: Annotated[Path | None, about("The password of that name: the first line of this file.")] = None

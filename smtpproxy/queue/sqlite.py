@@ -1,0 +1,265 @@
+"""The ledger in one SQLite file with a folder of bodies beside it: a *slot*, which one process holds at a time.
+
+    SLOT/lock            locked by the process that holds the slot; with that process the lock goes
+    SLOT/ledger.sqlite   WAL, synchronous = FULL
+    SLOT/bodies/         see spool.py
+
+One thread does all of it, and takes what waits as one batch: the bodies are synced and get their names, the folder is synced
+once, then the rows are written in one transaction, synced once. Whoever waits meanwhile is the next batch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, cast
+
+from smtpproxy.queue import ledger, rows
+from smtpproxy.queue.envelope import Envelope
+from smtpproxy.queue.ledger import Entry, Gone, LedgerError, Result, Then
+from smtpproxy.queue.spool import Draft, Spool, SpooledBody
+from smtpproxy.stores.owner import Owner, Question
+
+BATCH: Final = 256
+WAITING: Final = 50_000
+BUSY: Final = 10.0
+"""Seconds that a transaction waits for `smtpproxy queue`, the only other one that writes here."""
+
+
+class Taken(Exception):
+    """Another process holds this slot."""
+
+
+class Job:
+    """A question to the thread: ``first`` works on files, ``rows`` within the transaction, ``last`` behind its end."""
+
+    __slots__ = ("first", "last", "publishes", "rows")
+
+    def __init__(
+        self,
+        first: Callable[[], Any] | None = None,
+        rows: Callable[[sqlite3.Connection], Any] | None = None,
+        last: Callable[[], Any] | None = None,
+        publishes: bool = False,
+    ) -> None:
+        self.first = first
+        self.rows = rows
+        self.last = last
+        self.publishes = publishes
+
+
+class SqliteLedger:
+    """A slot. `dropped` is how many held bodies of a process that is gone were found.
+
+    `told` hears of mail that was set aside, by key and reason. `horizon`: no mail waits longer than so many seconds at a time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], float],
+        told: Callable[[int, str], None] = lambda key, why: None,
+        horizon: float = 86400.0,
+    ) -> None:
+        """Raises Taken, rows.UnknownSchema, LedgerError."""
+        self.folder = folder
+        self._clock = clock
+        self._told = told
+        self._horizon = horizon
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _locked(folder / "lock")
+            self._spool = Spool(folder / "bodies")
+            connection = connect(folder)
+            rows.own(connection)
+            rows.recover(connection)
+            self.dropped = self._sweep(connection)
+            for made in (folder, folder.parent, folder.parent.parent):
+                _sync(made)
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerError(f"{folder}: {error}") from None
+        self._owner = Owner(_Thread(folder, connection, self._spool), batch=BATCH, waiting=WAITING, refusal=self._refusal)
+
+    def draft(self, name: str) -> Draft:
+        return Draft(self._spool, name)
+
+    def write(self, draft: ledger.Draft, chunks: list[bytes]) -> None:
+        body = cast(Draft, draft)
+        self._owner.ask(Job(lambda: body.write(chunks)))
+
+    def hold(self, draft: ledger.Draft, chunks: list[bytes]) -> None:
+        body = cast(Draft, draft)
+        self._owner.ask(Job(lambda: body.sync(chunks)))
+
+    def add(self, draft: ledger.Draft, envelope: Envelope) -> None:
+        body, row = _complete(draft, envelope)
+        self._owner.ask(Job(body.publish, lambda connection: rows.insert(connection, row), publishes=True))
+
+    def drop(self, draft: ledger.Draft) -> None:
+        body = cast(Draft, draft)
+        self._owner.ask(Job(body.drop))
+
+    def lease(self, limit: int, busy: Collection[str] = ()) -> list[Entry]:
+        def take(connection: sqlite3.Connection) -> tuple[list[Entry], list[tuple[int, str]]]:
+            now = self._clock()
+            found = rows.lease(connection, now, limit, busy)
+            if not found[0]:
+                rows.mend(connection, now, self._horizon)
+            return found
+
+        entries, damaged = self._owner.ask(Job(None, take))
+        for key, why in damaged:
+            self._told(key, why)
+        return list(entries)
+
+    def record(
+        self,
+        entry: Entry,
+        results: Sequence[Result],
+        then: Then | None = None,
+        notice: tuple[ledger.Draft, Envelope] | None = None,
+    ) -> None:
+        forget = (lambda: self._spool.remove(entry.envelope.name)) if isinstance(then, Gone) else None
+        if notice is None:
+            self._owner.ask(Job(None, lambda connection: rows.record(connection, entry, results, then), forget))
+            return
+        body, row = _complete(*notice)
+
+        def write(connection: sqlite3.Connection) -> None:
+            rows.insert(connection, row)
+            rows.record(connection, entry, results, then)
+
+        self._owner.ask(Job(body.publish, write, forget, publishes=True))
+
+    def body(self, entry: Entry) -> SpooledBody:
+        return SpooledBody(self._spool.folder, entry.envelope)
+
+    def empty(self) -> bool:
+        return bool(self._owner.ask(Job(None, lambda it: it.execute("SELECT NOT EXISTS (SELECT 1 FROM mails)").fetchone()[0])))
+
+    def close(self) -> None:
+        self._owner.close()
+        os.close(self._lock)
+
+    def remove(self) -> None:
+        """Instead of ``close``, when it is empty. The lock goes last: who waits for it finds another file, or none."""
+        self._owner.close()
+        shutil.rmtree(self.folder / "bodies", ignore_errors=True)
+        for path in (*self.folder.glob("ledger.sqlite*"), self.folder / "lock"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+        os.close(self._lock)
+
+    def _sweep(self, connection: sqlite3.Connection) -> int:
+        """Bodies that no row names were promised to nobody, or are delivered."""
+        dropped, bodies = self._spool.leftovers()
+        for name in rows.unnamed(connection, bodies) if bodies else ():
+            self._spool.remove(name)
+        return dropped
+
+    def _refusal(self, why: str) -> LedgerError:
+        return LedgerError(f"{self.folder}: {why}")
+
+
+class _Thread:
+    """What the thread does with a batch."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, spool: Spool) -> None:
+        self._folder = folder
+        self._connection = connection
+        self._spool = spool
+
+    def answer(self, batch: list[Question[Job]]) -> None:
+        for question in batch:
+            if question.task.first is not None:
+                _try(question, question.task.first)
+        self._sync_names(batch)
+        writing = [question for question in batch if question.task.rows is not None and question.error is None]
+        if writing:
+            self._transact(writing)
+        for question in writing:
+            if question.task.last is not None and question.error is None:
+                question.task.last()
+
+    def close(self) -> None:
+        self._connection.close()
+        self._spool.close()
+
+    def _sync_names(self, batch: list[Question[Job]]) -> None:
+        try:
+            self._spool.sync()
+        except OSError as error:
+            for question in batch:
+                if question.task.publishes:
+                    question.error = question.error or LedgerError(error.errno, f"{self._folder}: {error}")
+
+    def _transact(self, batch: list[Question[Job]]) -> None:
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for question in batch:
+                assert question.task.rows is not None
+                question.result = question.task.rows(connection)
+            connection.execute("COMMIT")
+        except (sqlite3.Error, ValueError) as error:
+            for question in batch:
+                question.error = LedgerError(f"{self._folder}: {error}")
+            if connection.in_transaction:
+                connection.rollback()
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    """To a slot's ledger; used by one thread at a time. Raises sqlite3.Error, rows.UnknownSchema."""
+    path = folder / "ledger.sqlite"
+    connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    try:
+        rows.prepare(connection)
+    except rows.UnknownSchema as unknown:
+        connection.close()
+        raise rows.UnknownSchema(f"{path}: {unknown}") from None
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _complete(draft: ledger.Draft, envelope: Envelope) -> tuple[Draft, tuple[str, str, float, bytes]]:
+    """The draft, and the row of the mail whose body it is."""
+    envelope.name, envelope.size, envelope.crc, envelope.dotted = draft.name, draft.size, draft.crc, draft.dotted
+    return cast(Draft, draft), rows.row(envelope)
+
+
+def _try(question: Question[Job], work: Callable[[], Any]) -> None:
+    try:
+        question.result = work()
+    except OSError as error:
+        question.error = error
+
+
+def _locked(path: Path) -> int:
+    """Raises Taken, OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Taken(str(path)) from None
+    if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
+        os.close(descriptor)  # whoever held it has removed the slot meanwhile
+        raise Taken(str(path))
+    return descriptor
+
+
+def _sync(folder: Path) -> None:
+    """The names in it are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,163 @@
+"""The queue and the contract: 250 means that body, folder and ledger are synced; what goes wrong before leaves nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from gevent.event import Event
+
+from smtpproxy.facts.client import Client
+from smtpproxy.handoff.queue import QueueOutlet
+from smtpproxy.queue.ledger import Entry, Ledger
+from smtpproxy.queue.queue import Queue
+from smtpproxy.queue.sender import Sender
+from smtpproxy.testing.front import Front
+from smtpproxy.testing.handoffs import live
+from smtpproxy.testing.waiting import until
+from smtpproxy.wire.reply import Reply
+
+MESSAGE = b"Subject: hello\r\n\r\n.dots\r\ntext\r\n"
+COPY = 'def on_message(mail):\n    mail.add_copy("queue")\n'
+
+
+class Idle:
+    """A sender that sends nothing."""
+
+    busy = 0
+
+    def serve(self, ledger: Ledger, wake: Event, *, last: bool = False) -> bool:
+        return bool(wake.wait())
+
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+    def sweep(self) -> None: ...
+
+
+class Office:
+    """A queue behind a front door, alone or beside another way out, and what it has complained of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said: list[str] = []
+        self.bodies = folder / "queue" / "1" / "bodies"
+        self.queue = Queue(folder / "queue", cast(Sender, Idle()), time.time, lambda *_, **__: None, 3600)
+        self.queue.start()
+        self.outlet = QueueOutlet("queue", self.queue, time.time, self._say)
+        self.out = live()
+        self.folder = folder / "scripts"
+
+    def _say(self, cause: str, client: Client) -> None:
+        self.said.append(cause)
+
+    def front(self, *, copies: bool = False) -> Front:
+        self.folder.mkdir(mode=0o755)
+        if copies:
+            return Front(self.out, self.outlet, folder=self.folder, rules={"10-copy.py": COPY})
+        return Front(self.outlet, folder=self.folder)
+
+    @property
+    def files(self) -> list[str]:
+        return sorted(os.listdir(self.bodies))
+
+    def entries(self) -> list[Entry]:
+        return self.queue.ledger.lease(10)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    office = Office(tmp_path)
+    yield office
+    office.queue.stop(0)
+
+
+@pytest.fixture
+def front(office: Office) -> Iterator[Front]:
+    front = office.front()
+    yield front
+    front.close()
+
+
+@pytest.fixture
+def copying(office: Office) -> Iterator[Front]:
+    front = office.front(copies=True)
+    yield front
+    front.close()
+
+
+def send(front: Front) -> Any:
+    with front.begun() as client:
+        return client.message(MESSAGE)
+
+
+def test_the_envelope_and_the_message_are_kept(office: Office, front: Front) -> None:
+    assert send(front) == "250 2.0.0 Ok: queued as 1.1"
+    (entry,) = office.entries()
+    envelope = entry.envelope
+    assert (envelope.sender.path, [party.path for party in envelope.recipients]) == ("a@client.example", ["b@example.com"])
+    assert envelope.client == {"address": "127.0.0.1", "helo": "client.example"}
+    assert b"".join(office.queue.ledger.body(entry).content()).endswith(MESSAGE)
+    assert (office.bodies / envelope.name).stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_synced_before_the_answer_the_body_and_its_name(
+    office: Office, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def spy(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def renamed(old: Path, new: Path) -> None:
+        synced.append(f"rename {Path(new).name}")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    monkeypatch.setattr(os, "rename", renamed)
+    assert send(front).code == 250
+    assert synced == [".1.1", "rename 1.1", "bodies"]
+
+
+@pytest.mark.parametrize(
+    ("number", "reply"),
+    [(errno.ENOSPC, "452 4.3.1"), (errno.EDQUOT, "452 4.3.1"), (errno.EIO, "451 4.3.0")],
+)
+@pytest.mark.parametrize("call", ["fsync", "write", "rename"])
+def test_a_disk_that_fails(
+    office: Office, front: Front, monkeypatch: pytest.MonkeyPatch, call: str, number: int, reply: str
+) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        answer = send(front)
+    assert answer.startswith(reply if call != "rename" else "451 4.3.0")
+    assert (office.files, office.entries()) == ([], [])
+    assert send(front).code == 250
+
+
+def test_a_client_that_leaves_before_the_end(office: Office, front: Front) -> None:
+    client = front.begun()
+    client.send("DATA")
+    client.raw(b"Subject: x\r\n" * 10_000)
+    client.close()
+    until(lambda: not front.sessions)
+    assert (office.files, office.entries(), office.said) == ([], [], [])
+
+
+def test_a_copy_is_released_when_the_live_one_has_it(office: Office, copying: Front) -> None:
+    assert send(copying).code == 250
+    assert len(office.entries()) == 1
+
+
+def test_a_copy_is_dropped_when_the_live_one_refuses(office: Office, copying: Front) -> None:
+    office.out.on("finish", Reply(554, "5.7.1", "No"))
+    assert send(copying).startswith("554 5.7.1 No")
+    assert (office.files, office.entries()) == ([], [])

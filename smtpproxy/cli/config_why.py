@@ -16,6 +16,7 @@ from smtpproxy.config.load import origin
 from smtpproxy.config.problem import did_you_mean
 from smtpproxy.config.sample import literal
 from smtpproxy.config.schema import Config
+from smtpproxy.scripting.secret import HIDDEN, secret_name
 
 
 class NoSuchSetting(LookupError):
@@ -47,7 +48,8 @@ def explain(config: Config, key: str) -> Iterator[str]:
     value, setting = _find(config, keys)
     for inner_keys, inner, about in _leaves(keys, value, setting):
         name = dotted(inner_keys)
-        yield f"{name} = {literal(inner)}"
+        hidden = inner_keys[0] == "rule" and any(map(secret_name, inner_keys[2:]))
+        yield f"{name} = {literal(HIDDEN if hidden else inner)}"
         yield f"  {origin(config, name) or 'the default'}"
         if about and about.help:
             yield f"  {about.help}"

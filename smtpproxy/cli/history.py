@@ -13,6 +13,7 @@ from smtpproxy.scripting import bundled
 from smtpproxy.scripting.archive import Archive, Entry
 from smtpproxy.scripting.kept import stamp
 from smtpproxy.scripting.rollbacks import Pin, Rollbacks
+from smtpproxy.scripting.secret import without_literals
 
 WIDTH = 70
 
@@ -117,7 +118,7 @@ def _difference(old: bytes | None, new: bytes | None) -> str:
     """The first line that is another one."""
     for number, (was, now) in enumerate(zip_longest(_lines(old), _lines(new)), 1):
         if was != now:
-            return f"line {number}: {now.strip()[:WIDTH]}" if now is not None else f"shorter from line {number}"
+            return f"line {number}: {without_literals(now.strip())[:WIDTH]}" if now is not None else f"shorter from line {number}"
     return "other line ends"
 
 

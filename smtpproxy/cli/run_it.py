@@ -176,11 +176,10 @@ class Trial:
 
     def told(self, played: Played) -> Iterator[str]:
         """The answer, the story, the edits, where it would go, and what to know of this run."""
-        from smtpproxy.scripting.kept import answer, hider, retold
-        from smtpproxy.scripting.settings import secrets
+        from smtpproxy.scripting.kept import answer, retold
         from smtpproxy.testing.run import difference, without_received
 
-        kept = played.kept(hider(secrets(rule.settings for rule in self.rules.table.rules)))
+        kept = played.kept(self.rules.library.hiding)
         yield from answer(kept)
         yield ""
         yield from retold(kept)[1:]

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from smtpproxy.cli.instance import HERE, configured, harmless_rules, place, read, typed
 from smtpproxy.config.log import Log
 from smtpproxy.config.schema import Config, Handoff, Listener, Relaying, Scripts
 from smtpproxy.config.values import Domains, Endpoint, Hostname, LogTo, Networks, Target
+
+if TYPE_CHECKING:
+    from smtpproxy.server import logs as server
 
 PORT = 2525
 DATA = Path(".try")
@@ -29,6 +32,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from smtpproxy.server import logs as server
     from smtpproxy.server.refused import Refused
     from smtpproxy.server.worker import Worker
 
@@ -40,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         scripts = _scripts(args.scripts, data)
         with _upstream(data / "upstream") as port, _open(data / "stories.log") as file:
-            worker = Worker(
-                _config(args.port, port, scripts, data), story=_teller(file), notify=lambda _: None, console=_console
-            )
+            config = _config(args.port, port, scripts, data)
+            log = server.Log(config.log, _console)
+            worker = Worker(config, story=_teller(file, log), notify=lambda _: None, log=log)
             worker.start()
             _say(_next(worker.addresses()[0], scripts, data))
             return worker.wait()
@@ -133,11 +137,11 @@ def _open(path: Path) -> TextIO:
     return path.open("a", encoding="utf-8", errors="replace")
 
 
-def _teller(file: TextIO) -> Callable[[Any, Any], None]:
+def _teller(file: TextIO, log: server.Log) -> Callable[[Any, Any], None]:
     from smtpproxy.scripting.trace import Trace, story
 
     def tell(trace: Trace, mail: Any) -> None:
-        text = "\n".join(story(trace, mail)) + "\n"
+        text = log.hide("\n".join(story(trace, mail))) + "\n"
         _say(text)
         file.write(text + "\n")
         file.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -127,15 +126,6 @@ def _client(client: Any) -> Iterator[tuple[str, str]]:
     if client.login:
         yield "login", client.login
     yield "listener", client.listener.name
-
-
-def hider(secrets: Iterable[str]) -> Hide:
-    """Replaces what is secret, wherever it stands: a rule may have put it into a question or a reply."""
-    words = sorted({secret for secret in secrets if len(secret) > 2}, key=len, reverse=True)
-    if not words:
-        return lambda text: text
-    pattern = re.compile("|".join(map(re.escape, words)))
-    return lambda text: pattern.sub("***", text)
 
 
 def encode(kept: Kept) -> bytes:

@@ -16,6 +16,8 @@ from smtpproxy.scripting.hooks import CHAIN_BUDGET, EVERY, HOOKS, LOAD_CPU_BUDGE
 from smtpproxy.scripting.instance import Instance, run_python
 from smtpproxy.scripting.lua_rules import run_lua
 from smtpproxy.scripting.runner import Call, Entry, LogFunction
+from smtpproxy.scripting.secret import Hiding, secrets
+from smtpproxy.scripting.settings import settings_of
 from smtpproxy.scripting.trace import Trace
 
 
@@ -50,6 +52,8 @@ class Library:
         self.notes = notes
         self.breaker: Breaker | None = None
         """Counts the failures of timers."""
+        self.hiding = Hiding()
+        """Takes the secrets of these versions out of what is written."""
         self.loaded: dict[tuple[str, str], Instance] = {}
         self._endless: dict[tuple[str, str], tuple[str, str]] = {}
         """Versions that took all their time to be loaded, and why: a save of another file does not try them again."""
@@ -62,21 +66,28 @@ class Library:
             return self.loaded[instance.key]
         if instance.key in self._endless:
             raise RuleError(*self._endless[instance.key])
+        self.hiding.learn(secrets(instance.given))
         error = self._guarded(instance, HOOKS["on_load"], lambda: self._run(instance, check))
+        self.hiding.learn(secrets(settings_of(instance.settings)))
         if error is not None:
             instance.forget()
-            failed = rule_error(error, instance.source.file)
+            failed = self._told(error, instance)
             if issubclass(type(error), RuleTimeout):
                 self._endless[instance.key] = failed.text, failed.at
             raise failed from error
         if self.live and "on_load" in instance.hooks:
             error = self._guarded(instance, HOOKS["on_load"], instance.hooks["on_load"])
         if error is not None:
-            failed = rule_error(error, instance.source.file)
+            failed = self._told(error, instance)
             instance.forget()
             raise RuleError(f"on_load failed: {failed.text}", failed.at) from error
         self.loaded[instance.key] = instance
         return instance
+
+    def _told(self, error: BaseException, instance: Instance) -> RuleError:
+        failed = rule_error(error, instance.source.file)
+        failed.text = self.hiding(failed.text)
+        return failed
 
     def _run(self, instance: Instance, check: Callable[[Instance], None]) -> None:
         if instance.source.language == "lua":

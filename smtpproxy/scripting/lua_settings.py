@@ -7,6 +7,7 @@ from typing import Any
 
 from smtpproxy.config.problem import did_you_mean
 from smtpproxy.scripting.lua_values import flatten, inflate, to_lua
+from smtpproxy.scripting.settings import got
 
 _PER_VALUE = 100
 _WORDS: Mapping[type, str] = {bool: "true or false", str: "a text", list: "a list", set: "a list", dict: "a table"}
@@ -28,11 +29,11 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, int | float) and not isinstance(default, bool):
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
-        raise ValueError(f"setting {name}: a number is wanted, got {value!r}")
+        raise ValueError(f"setting {name}: a number is wanted{got(name, value)}")
     # {} is an empty list as much as an empty table
     if isinstance(value, type(default)) or (default == {} and isinstance(value, list)):
         return value
-    raise ValueError(f"setting {name}: {_WORDS[type(default)]} is wanted, got {value!r}")
+    raise ValueError(f"setting {name}: {_WORDS[type(default)]} is wanted{got(name, value)}")
 
 
 class LuaSettings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from smtpproxy.config.schema import RuleKeys
 from smtpproxy.config.values import BadValue, Duration, Rate, Size
 from smtpproxy.scripting.errors import RuleError
 from smtpproxy.scripting.hooks import CALL_BUDGET, CPU_BUDGET
-from smtpproxy.scripting.secret import Secret
+from smtpproxy.scripting.secret import Secret, redacted, secret_name, secrets
 
 RESERVED = frozenset(RuleKeys.__struct_fields__)
 """Keys of [rule.NAME] that say how a rule runs; a rule's own settings have other names."""
@@ -26,9 +26,6 @@ _MADE_FROM_TEXT = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4A
 
 
 _PARSED = (Duration, Rate, Size)
-
-_SECRET_NAME = re.compile(r"(?:.*_)?(?:key|password|secret|token)", re.IGNORECASE)
-"""Settings of such names are taken for secrets in traces, whatever their type: Lua has no types."""
 
 
 class Keys(NamedTuple):
@@ -117,20 +114,10 @@ def settings_of(view: Any) -> Mapping[str, Any]:
     return (view._values or {}) if isinstance(view, SettingsView) else {}
 
 
-def secrets(views: Iterable[Any]) -> Iterator[str]:
-    """What the settings of rules hold that must never be written."""
-    for view in views:
-        for name, value in settings_of(view).items():
-            if isinstance(value, Secret):
-                yield str(value)
-            elif isinstance(value, str) and _SECRET_NAME.fullmatch(name):
-                yield value
-
-
 def own_secrets(view: SettingsView) -> tuple[str, ...]:
     """The secrets of one rule, the longest first; found once."""
     if view._hidden is None and view._values is not None:
-        object.__setattr__(view, "_hidden", tuple(sorted(secrets([view]), key=len, reverse=True)))
+        object.__setattr__(view, "_hidden", tuple(sorted(secrets(view._values), key=len, reverse=True)))
     return view._hidden or ()
 
 
@@ -168,8 +155,18 @@ def _converted(name: str, value: Any, kind: Any, given: bool) -> Any:
     try:
         return msgspec.convert(value, kind, dec_hook=_from_text)
     except (msgspec.ValidationError, TypeError) as wrong:
-        got = "" if kind is Secret else f", got {value!r}"
-        raise RuleError(f"setting {name}: {wrong}{got}") from None
+        raise RuleError(f"setting {name}: {wrong}{got(name, value, kind)}") from None
+
+
+def got(name: str, value: Any, kind: Any = None) -> str:
+    """What the configuration says where something else is wanted, for those who may read it."""
+    if secret_name(name) or _holds_secrets(kind):
+        return ""
+    return f", got {redacted(repr(value), secrets({name: value}))}"
+
+
+def _holds_secrets(kind: Any) -> bool:
+    return kind is Secret or any(map(_holds_secrets, typing.get_args(kind)))
 
 
 def _from_text(kind: type, value: Any) -> Any:

@@ -15,6 +15,7 @@ import gevent
 from gevent.monkey import get_original
 
 from smtpproxy.config.log import Log as LogSettings
+from smtpproxy.scripting.secret import Hiding
 from smtpproxy.server.log_formats import Logfmt, json_line
 from smtpproxy.server.log_levels import Levels
 from smtpproxy.server.log_targets import target
@@ -32,12 +33,14 @@ class Log:
 
     __slots__ = (
         "_console", "_dropped", "_encode", "_flusher", "_framed", "_levels", "_lines", "_quiet", "_size", "_stamp", "_stamped",
-        "_stuck", "_to",
+        "_stuck", "_to", "hide",
     )  # fmt: skip
 
     def __init__(self, settings: LogSettings, console: Callable[[str, dict[str, Any]], None] | None = None) -> None:
         """``console`` is told every record too, at once. Raises OSError."""
         self._console = console
+        self.hide = Hiding()
+        """Of whose rules run here."""
         self._encode = json_line if settings.format == "json" else Logfmt()
         self._to = target(settings.to)
         self._framed = bool(self._to.frame("info"))
@@ -53,6 +56,8 @@ class Log:
         self._flusher: gevent.Greenlet[..., None] | None = None
 
     def __call__(self, event: str, **fields: Any) -> None:
+        if self.hide.pattern is not None:
+            fields = self.hide.fields(fields)
         if self._console is not None:
             self._console(event, fields)
         level = fields.get("level", "info")

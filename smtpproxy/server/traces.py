@@ -7,7 +7,7 @@ written once more, whole. Readers take the newest of an id.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from gevent.event import Event
 from smtpproxy.config.schema import Trace as TraceSettings
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
-from smtpproxy.scripting.kept import Snapshot, encode, hider
+from smtpproxy.scripting.kept import Hide, Snapshot, encode
 from smtpproxy.scripting.trace import Trace
 from smtpproxy.server.segments import Segments
 from smtpproxy.session.services import LogLine
@@ -34,22 +34,22 @@ FOLDER = "traces"
 
 
 class TraceKeeper:
-    """`secrets` gives what must never be written, as of now."""
+    """`hide` takes out what must never be written, as of now."""
 
-    __slots__ = ("_chance", "_dropped", "_ended", "_greenlet", "_log", "_open", "_sample", "_secrets", "_segments", "_waiting")
+    __slots__ = ("_chance", "_dropped", "_ended", "_greenlet", "_hide", "_log", "_open", "_sample", "_segments", "_waiting")
 
     def __init__(
         self,
         settings: TraceSettings,
         data: Path,
         log: LogLine,
-        secrets: Callable[[], Iterable[str]] = tuple,
+        hide: Hide = str,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._sample = settings.sample
         self._segments = Segments(data / FOLDER, settings.size, settings.keep)
         self._log = log
-        self._secrets = secrets
+        self._hide = hide
         self._chance = chance
         self._open: dict[Trace, tuple[Client, Mail | None]] = {}
         self._waiting: list[Snapshot] = []
@@ -89,13 +89,12 @@ class TraceKeeper:
             self._dropped = 0
         if not waiting:
             return
-        hide = hider(self._secrets())
         lines = []
         for number, snapshot in enumerate(waiting):
             if number % AT_ONCE == AT_ONCE - 1:
                 gevent.sleep(0)
             try:
-                lines.append(encode(snapshot.kept(hide)))
+                lines.append(encode(snapshot.kept(self._hide)))
             except Exception as error:  # one that cannot be told must not cost the others
                 self._log("traces_lost", level="error", error=f"{type(error).__name__}: {error}")
         self._disk(self._segments.append, b"".join(lines))

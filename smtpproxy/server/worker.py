@@ -25,7 +25,6 @@ from smtpproxy.queue.queue import QueueRefused
 from smtpproxy.queue.rulings import Rulings
 from smtpproxy.scripting.errors import FolderRefused, RuleError
 from smtpproxy.scripting.offer import Offer
-from smtpproxy.scripting.settings import secrets
 from smtpproxy.scripting.source import Source
 from smtpproxy.server import build
 from smtpproxy.server.clock import Ids, SystemClock
@@ -74,11 +73,10 @@ class Worker:
         story: Story | None = None,
         outlets: dict[str, Outlet] | None = None,
         notify: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
-        console: Callable[[str, dict[str, Any]], None] | None = None,
     ) -> None:
         self.config = config
         try:
-            self.log = log or Log(config.log, console)
+            self.log = log or Log(config.log)
         except OSError as error:
             raise Refused(f"cannot write the log: {error}") from None
         self.clock = SystemClock()
@@ -86,6 +84,7 @@ class Worker:
         self._keys = keys or Keys(config)
         self.doors = build.doors(config, self.resolver, self.log, self._keys.secret)
         self.rules = build.rules(config, self.log, self.doors, shipped=shipped)
+        self.log.hide = self.rules.library.hiding
         self.pool = GreenletPool()
         self.stopping = False
         self._offer = offer
@@ -97,7 +96,7 @@ class Worker:
         self._retire = Event()
         self._stop = Event()
         self._learned = Learned(config.data)
-        self._traces = TraceKeeper(config.trace, config.data, self.log, self._secrets)
+        self._traces = TraceKeeper(config.trace, config.data, self.log, self.rules.library.hiding)
         rulings = Rulings(self.rules, self.doors)
         self._queue = queue(config, self._keys, self.clock, self.resolver, self.log, rulings)
         self._outlets = build.outlets(config, self._keys, self.clock, self.log, outlets or {}, self._queue)
@@ -251,9 +250,6 @@ class Worker:
             story=story,
             traces=self._traces,
         )
-
-    def _secrets(self) -> Iterator[str]:
-        return secrets(rule.settings for rule in self.rules.table.rules)
 
     def _listen(self) -> None:
         """Raises ``Refused`` when an address cannot be bound."""

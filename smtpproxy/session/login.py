@@ -101,6 +101,12 @@ def _mechanism(command: Command) -> str:
     return word if word in sasl.MECHANISMS else ""
 
 
+def too_long(session: Session, beginning: bytes) -> Reply:
+    """The answer to a line that was dropped (RFC 4954 4 has one of its own for AUTH)."""
+    login = beginning.partition(b" ")[0].upper() == b"AUTH" and unreadable(session, beginning)
+    return TOO_LONG if login else COMMAND_TOO_LONG
+
+
 def unreadable(session: Session, line: bytes) -> bool:
     """Whether a line that is no command may hold a password."""
     if line.lstrip()[:4].upper() == b"AUTH":

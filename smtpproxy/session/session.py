@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from smtpproxy.session.chunks import Chunks
     from smtpproxy.session.transaction import Transaction
 
-TOO_LONG = Reply(500, "5.5.2", "Line too long")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors")
 TOO_MUCH_JUNK = Reply(421, "4.7.0", "Too many commands that do nothing")
 NOT_SMTP = Reply(421, "4.7.0", "This is an SMTP server")
@@ -110,7 +109,7 @@ class Session:
         except ConnectionLost:
             self.ended = ending.LOST
         except LineFlood:
-            self._last_words(TOO_LONG)
+            self._last_words(login.COMMAND_TOO_LONG)
         except GreenletExit:  # nobody of ours ends a session so: a rule does
             self._last_words(GIVEN_UP)
         finally:
@@ -154,8 +153,8 @@ class Session:
         """One line of the client's, and its answer."""
         try:
             line = self.connection.read_line()
-        except LineTooLong:
-            self.answer(TOO_LONG)
+        except LineTooLong as dropped:
+            self.answer(login.too_long(self, dropped.beginning))
         except Timeout as late:
             ending.left_behind(self, late)
         else:

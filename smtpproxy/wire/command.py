@@ -194,13 +194,16 @@ def _parameters(rest: bytes) -> dict[str, str | None]:
 def check_parameters(params: Mapping[str, str | None], known: Mapping[str, Pattern[str] | None]) -> None:
     """Hold parameters against the patterns of the extensions offered; None there: takes no value. Raises Refusal.
 
-    RFC 5321 4.1.1.11: 555 5.5.4 for a parameter nobody knows; 501 5.5.4 for a bad value.
+    RFC 5321 4.1.1.11: 555 5.5.4 for a parameter nobody knows; 501 5.5.4 for a bad value. A kind of BODY that is not
+    offered is a parameter nobody knows, as in Postfix.
     """
     for name, value in params.items():
         if name not in known:
             raise Refusal(Reply(555, "5.5.4", f"Unsupported parameter {name[:40]}"))
         pattern = known[name]
         fits = value is None if pattern is None else value is not None and pattern.fullmatch(value) is not None
+        if not fits and name == "BODY" and value:
+            raise Refusal(Reply(555, "5.5.4", f"Unsupported parameter BODY={value[:40]}"))
         if not fits:
             raise Refusal(Reply(501, "5.5.4", f"Bad value of parameter {name}"))
 

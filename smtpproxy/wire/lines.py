@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+BEGINNING = 8
+"""Octets that are kept of a line that is dropped: enough to tell a verb."""
+
 
 class LineTooLong(Exception):
-    """A line exceeded the limit. It was dropped whole: the next line is in step again."""
+    """A line exceeded the limit. It was dropped, but for its ``beginning``: the next line is in step again."""
+
+    def __init__(self, limit: int, beginning: bytes) -> None:
+        super().__init__(f"line of more than {limit} octets")
+        self.beginning = beginning
 
 
 class LineFlood(Exception):
@@ -18,7 +25,7 @@ class LineBuffer:
     line too, as in Postfix; in message data that is never so (see dots.py).
     """
 
-    __slots__ = ("_data", "_dropped", "_position", "flood", "limit")
+    __slots__ = ("_beginning", "_data", "_dropped", "_position", "flood", "limit")
 
     def __init__(self, limit: int = 4096, flood: int = 1 << 20) -> None:
         self.limit = limit
@@ -26,6 +33,7 @@ class LineBuffer:
         self._data = b""
         self._position = 0
         self._dropped = 0
+        self._beginning = b""
 
     def feed(self, data: bytes) -> None:
         """Append what was received."""
@@ -52,8 +60,9 @@ class LineBuffer:
         if end > start and data[end - 1] == 13:
             end -= 1
         if end - start > self.limit or self._dropped:
+            beginning = (self._beginning if self._dropped else data[start:end])[:BEGINNING]
             self._dropped = 0
-            raise LineTooLong(f"line of more than {self.limit} octets")
+            raise LineTooLong(self.limit, beginning)
         return data[start:end]
 
     def _starve(self) -> None:
@@ -61,6 +70,8 @@ class LineBuffer:
         waiting = len(self._data) - self._position
         # One octet of grace: it may be the CR of the line end.
         if self._dropped or waiting > self.limit + 1:
+            if not self._dropped:
+                self._beginning = self._data[self._position : self._position + BEGINNING]
             self._dropped += waiting
             self._data = b""
             self._position = 0

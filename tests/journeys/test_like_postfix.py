@@ -37,6 +37,8 @@ ALIKE: dict[str, list[str]] = {
     "an unknown parameter of RCPT": [MAIL, f"{RCPT} FOO=1"],
     "SIZE too large": [f"{MAIL} SIZE=99999999999"],
     "SIZE that is none": [f"{MAIL} SIZE=x"],
+    "BODY that is none": [f"{MAIL} BODY=9BIT"],
+    "BODY that is not offered": [f"{MAIL} BODY=BINARYMIME"],
     "RET that is none": [f"{MAIL} RET=ALL"],
     "NOTIFY that is none": [MAIL, f"{RCPT} NOTIFY=NEVER,SUCCESS"],
     "ORCPT without a type": [MAIL, f"{RCPT} ORCPT=box@example.com"],
@@ -63,7 +65,6 @@ OTHERWISE: dict[str, tuple[list[str], list[int], list[int]]] = {
     "no recipient (RFC 5321 3.3: 503 or 554)": ([MAIL, "DATA"], [250, 503], [250, 554]),
     "QUIT with an argument (RFC 5321 4.1.1.10: there is none)": (["QUIT x", "NOOP"], [501, 250], [221, 0]),
     "EXPN (RFC 5321 4.2.2: 502 is for a command that is known)": (["EXPN x"], [502], [500]),
-    "BODY that is none (RFC 5321 4.1.1.11: the parameter is known)": ([f"{MAIL} BODY=9BIT"], [501], [555]),
     "BDAT that nobody can count: both hang up": ([MAIL, RCPT, "BDAT x", "NOOP"], [250, 250, 501, 0], [250, 250, 521, 0]),
 }
 """What is said, our codes, those of Postfix; 0: it has hung up."""

@@ -373,7 +373,10 @@ def watch_command(client, verb, argument):
 BLIND = ["AUTH LOGIN", b64(ANN), b64(SECRET), SECRET, "MAIL FROM:<a@client.example>"]
 
 
-@pytest.mark.parametrize("refused", ["never offered", "in the clear", "no such mechanism", "cancelled", "wrong", "at the door"])
+@pytest.mark.parametrize(
+    "refused",
+    ["never offered", "in the clear", "no such mechanism", "cancelled", "wrong", "too long", "at the door"],
+)
 def test_credentials_are_in_no_log_no_trace_and_no_rule(front: Begin, refused: str) -> None:
     told: list[str] = []
     options: dict[str, Any] = {
@@ -389,6 +392,7 @@ def test_credentials_are_in_no_log_no_trace_and_no_rule(front: Begin, refused: s
     (session,) = begun.sessions
     lines = {
         "cancelled": ["AUTH LOGIN", "*", b64(SECRET), SECRET],
+        "too long": [f"AUTH PLAIN {'x' * 12288}", b64(SECRET), SECRET],
         "wrong": [f"AUTH PLAIN {b64(f'{chr(0)}{ANN}{chr(0)}{SECRET}')}", f"AUTH {b64(SECRET)}", f"AUTH PLAIN {SECRET} {SECRET}"],
     }.get(refused, BLIND)
     client.raw("".join(f"{line}\r\n" for line in lines).encode())

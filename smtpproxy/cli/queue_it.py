@@ -23,6 +23,7 @@ from smtpproxy.config.schema import Config
 from smtpproxy.queue import rows
 from smtpproxy.queue.envelope import Damaged
 from smtpproxy.queue.rows import Row, UnknownSchema
+from smtpproxy.queue.salvage import damaged
 from smtpproxy.queue.slots import slots
 from smtpproxy.queue.spool import SpooledBody
 from smtpproxy.queue.sqlite import connect
@@ -88,9 +89,19 @@ def _each(args: argparse.Namespace, config: Config) -> int:
 def _all(config: Config) -> Iterator[Item]:
     for slot in slots(config.data / FOLDER):
         if (slot / "ledger.sqlite").exists():
-            with closing(connect(slot)) as connection:
-                found = list(rows.rows(connection))
-            yield from (Item(slot, row) for row in found)
+            yield from (Item(slot, row) for row in _of(slot))
+
+
+def _of(slot: Path) -> list[Row]:
+    """None of a damaged ledger: the server puts it in order when it opens it."""
+    try:
+        with closing(connect(slot)) as connection:
+            return list(rows.rows(connection))
+    except sqlite3.DatabaseError as error:
+        if not damaged(error):
+            raise
+        print(f"smtpproxy queue: {slot / 'ledger.sqlite'} is damaged ({error}); `serve` saves what can be read", file=sys.stderr)
+        return []
 
 
 def _change(item: Item, action: str) -> str:

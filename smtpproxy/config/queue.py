@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from smtpproxy.config.about import Count, about
-from smtpproxy.config.values import Duration, Target
+from smtpproxy.config.values import Duration, Size, Target
 
 
 class QueueTimeouts(Struct, frozen=True, kw_only=True):
@@ -32,6 +32,9 @@ class Queue(Struct, frozen=True, kw_only=True):
         Duration, about("What could not be delivered for so long goes back to its sender.")
     ] = Duration(5 * 86400)
     connections: Annotated[Count, about("Connections at one time to one destination, for each worker; 0 for any number.")] = 20
+    min_free: Annotated[
+        Size, about("Octets of the disk that stay free: mail that would need them is answered 452 at RCPT; 0 for no such floor.")
+    ] = Size(75 << 20)
     helo: Annotated[str, about("The name given in EHLO; empty for the instance's hostname.")] = ""
     timeouts: Annotated[QueueTimeouts, about("How long a server may take.")] = QueueTimeouts()
 

@@ -26,7 +26,8 @@ after the hand-off has made sure that no part of the message counts as complete.
 
 from __future__ import annotations
 
-from typing import Protocol
+import errno
+from typing import Final, Protocol
 
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
@@ -73,3 +74,11 @@ class Outlet(Protocol):
 
 OK = Reply(250, "2.1.5", "Ok")
 """The answer of hand-offs that take any recipient."""
+
+FULL: Final = Reply(452, "4.3.1", "Not enough room for the message now")
+NOT_KEPT: Final = Reply(451, "4.3.0", "The message cannot be kept now")
+
+
+def not_kept(error: OSError) -> Reply:
+    """The answer when the disk does not take a message: whether it is full or broken (RFC 5321 4.2.2, RFC 3463 3.4)."""
+    return FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else NOT_KEPT

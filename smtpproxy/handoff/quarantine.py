@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from smtpproxy.delivery.needs import unmet
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
-from smtpproxy.handoff.base import OK
+from smtpproxy.handoff.base import OK, not_kept
 from smtpproxy.handoff.discard import CARRIES_ALL
 from smtpproxy.handoff.shelf import Holding, Slip, drop_orphans
 from smtpproxy.message.body import Body
@@ -25,9 +24,6 @@ from smtpproxy.wire.reply import Reply
 Log = Callable[[str, Client], None]
 T = TypeVar("T")
 
-FULL = Reply(452, "4.3.1", "Not enough room for the message now")
-BROKEN = Reply(451, "4.3.0", "The message cannot be kept now")
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 BATCH = 1 << 20
 """Octets that go to the disk at a time."""
 
@@ -87,7 +83,7 @@ class Quarantine:
         except OSError as error:
             self._outlet.log(f"{self._outlet.folder}: {error}", self._client)
             self.abandon()
-            return FULL if error.errno in NO_ROOM else BROKEN
+            return not_kept(error)
         return Reply(250, "2.0.0", f"Ok: taken as {mail.id}")
 
     def commit(self) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable
 
 from smtpproxy.delivery.needs import unmet
 from smtpproxy.facts.client import Client
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
-from smtpproxy.handoff.base import OK
+from smtpproxy.handoff.base import FULL, OK, not_kept
 from smtpproxy.message.body import Body
 from smtpproxy.queue.envelope import Envelope, Party
 from smtpproxy.queue.ledger import Draft
@@ -20,9 +19,6 @@ from smtpproxy.wire.reply import Reply
 Log = Callable[[str, Client], None]
 
 CARRIES = Extensions.parse(["8BITMIME", "SMTPUTF8", "CHUNKING"])
-FULL = Reply(452, "4.3.1", "Not enough room for the message now")
-BROKEN = Reply(451, "4.3.0", "The message cannot be kept now")
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 BATCH = 1 << 20
 """Octets of a message that are in memory at a time."""
 
@@ -63,6 +59,9 @@ class Queued:
     def begin(self, mail: Mail) -> Reply:
         self._recipients = []
         self._mail = mail
+        if (lacking := self._outlet.queue.lacking(mail.size_declared or 0)) is not None:
+            self._outlet.log(f"queue: {lacking}", self._client)
+            return FULL
         return unmet(mail, CARRIES) or OK
 
     def recipient(self, mail: Mail, rcpt: Recipient) -> Reply:
@@ -70,7 +69,11 @@ class Queued:
         return OK
 
     def finish(self, mail: Mail, body: Body) -> Reply:
-        self._draft = self._outlet.queue.ledger.draft(mail.id)
+        try:
+            self._draft = self._outlet.queue.ledger.draft(mail.id)
+        except OSError as error:
+            self._outlet.log(f"queue: {error}", self._client)
+            return not_kept(error)
         try:
             for last, batch in _batches(body.content()):
                 if (refused := self._keep(self._draft, batch, last, body.dotted)) is not None:
@@ -92,7 +95,7 @@ class Queued:
             ledger.hold(draft, batch)
         except OSError as error:
             self._outlet.log(f"queue: {error}", self._client)
-            return FULL if error.errno in NO_ROOM else BROKEN
+            return not_kept(error)
         return None
 
     def commit(self) -> None:

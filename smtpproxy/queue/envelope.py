@@ -1,7 +1,11 @@
-"""What is written down of a mail when it is taken; it never changes afterwards. MessagePack, with a version of its own."""
+"""What is written down of a mail when it is taken; it never changes afterwards.
+
+Four octets of CRC-32, then MessagePack, with a version of its own.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 VERSION: Final = 1
+_CRC: Final = 4
 
 
 class Damaged(Exception):
@@ -71,13 +76,16 @@ _decoder = msgspec.msgpack.Decoder(Envelope)
 
 
 def encode(envelope: Envelope) -> bytes:
-    return _encoder.encode(_octets(envelope))
+    data = _encoder.encode(_octets(envelope))
+    return zlib.crc32(data).to_bytes(_CRC) + data
 
 
 def decode(data: bytes) -> Envelope:
     """Raises Damaged."""
+    if not isinstance(data, bytes) or zlib.crc32(data[_CRC:]).to_bytes(_CRC) != data[:_CRC]:
+        raise Damaged("its record is not what was written")
     try:
-        envelope = _decoder.decode(data)
+        envelope = _decoder.decode(data[_CRC:])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"its record cannot be read: {error}") from None
     if envelope.version > VERSION:

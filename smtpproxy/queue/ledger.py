@@ -10,13 +10,14 @@ until its holder is gone. Calls block their greenlet only; they raise LedgerErro
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from smtpproxy.message.body import Body
 from smtpproxy.queue.envelope import Envelope
 
 State = Literal["delivered", "failed", "deferred", "told"]
 """Of a recipient. `told`: failed, and the sender knows."""
+KNOWN: frozenset[str] = frozenset(get_args(State))
 
 
 class LedgerError(OSError):

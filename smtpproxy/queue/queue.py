@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +12,8 @@ import gevent
 from gevent.event import Event
 
 from smtpproxy.queue.envelope import Envelope
-from smtpproxy.queue.ledger import Draft, Ledger
+from smtpproxy.queue.ledger import Draft, Ledger, LedgerError
+from smtpproxy.queue.room import FreeSpace
 from smtpproxy.queue.rows import UnknownSchema
 from smtpproxy.queue.sender import Log, Sender
 from smtpproxy.queue.slots import Slots
@@ -26,32 +29,44 @@ class QueueRefused(Exception):
 
 
 class Queue:
-    """Opened by ``start``, in the process that serves. `clock` tells seconds since the epoch."""
+    """Opened by ``start``, in the process that serves. `clock` tells seconds since the epoch; `min_free` octets of the disk
+    stay free, 0 for none."""
 
-    def __init__(self, folder: Path, sender: Sender, clock: Callable[[], float], log: Log, horizon: float) -> None:
+    def __init__(
+        self, folder: Path, sender: Sender, clock: Callable[[], float], log: Log, horizon: float, min_free: int = 0
+    ) -> None:
         self._clock = clock
         self._sender = sender
         self.log = log
         self._horizon = horizon
-        self._slots = Slots(folder, self._open)
+        self._slots = Slots(folder, self._open, self._failed)
+        self.room = FreeSpace(folder, min_free)
         self._home: SqliteLedger | None = None
         self._wake = Event()
         self._helpers: list[Any] = []
 
     @property
     def ledger(self) -> Ledger:
-        """Where mail that we are given is kept."""
-        assert self._home is not None, "the queue was not started"
+        """Where mail that we are given is kept. Raises LedgerError while there is no room for one."""
+        if self._home is None:
+            raise LedgerError(errno.ENOSPC, "there was no room for a ledger")
         return self._home
 
     def start(self) -> None:
-        """Raises QueueRefused."""
+        """A full disk is waited out. Raises QueueRefused."""
         try:
-            self._home = self._slots.home()
-        except (OSError, UnknownSchema) as error:
+            self._settle()
+        except LedgerError as error:
+            if error.errno != errno.ENOSPC:
+                raise QueueRefused(f"the queue cannot be used: {error}") from None
+            self._failed(str(error))
+        except UnknownSchema as error:
             raise QueueRefused(f"the queue cannot be used: {error}") from None
-        self._helpers = [gevent.spawn(self._sender.serve, self._home, self._wake), gevent.spawn(self._adopt)]
-        self._helpers.append(gevent.spawn(self._sweep))
+        self._helpers += [gevent.spawn(self._adopt), gevent.spawn(self._sweep)]
+
+    def lacking(self, size: int) -> str | None:
+        """Why there is no room for so many octets now; None where there is."""
+        return self.room.lacking(size)
 
     def add(self, draft: Draft, envelope: Envelope) -> None:
         """See ``Ledger.add``; the sender is told. Raises OSError."""
@@ -69,22 +84,27 @@ class Queue:
         self._slots.close()
 
     def _open(self, path: Path) -> SqliteLedger:
-        def aside(key: int, why: str) -> None:
-            self.log("queue_aside", level="error", slot=path.name, key=key, reason=why)
+        return SqliteLedger(path, self._clock, self.log, self._horizon)
 
-        ledger = SqliteLedger(path, self._clock, aside, self._horizon)
-        if ledger.dropped:
-            self.log("held_dropped", handoff="queue", messages=ledger.dropped)
-        return ledger
+    def _failed(self, why: str) -> None:
+        self.log("queue_failed", level="error", error=why)
+
+    def _settle(self) -> None:
+        """Raises LedgerError, UnknownSchema."""
+        self._home = self._slots.home()
+        self._helpers.append(gevent.spawn(self._sender.serve, self._home, self._wake))
 
     def _adopt(self) -> None:
         """What others have left behind is sent from here."""
         while True:
             gevent.sleep(ADOPT)
+            with suppress(LedgerError):  # still no room
+                if self._home is None:
+                    self._settle()
             try:
                 ledger = self._slots.adopt()
-            except (OSError, UnknownSchema) as error:
-                self.log("queue_failed", level="error", error=str(error))
+            except UnknownSchema as error:
+                self._failed(str(error))
                 continue
             if ledger is not None:
                 self._helpers.append(gevent.spawn(self._finish, ledger))

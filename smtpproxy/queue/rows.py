@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from smtpproxy.queue.envelope import Damaged, Envelope, decode, encode
-from smtpproxy.queue.ledger import Again, Aside, Entry, Gone, Result, Then
+from smtpproxy.queue.ledger import KNOWN, Again, Aside, Entry, Gone, Result, Then
 
 SCHEMA: Final = 1
 
 QUEUED, HOLD, ASIDE = range(3)
-STATES: Final = ("queued", "hold", "aside")
+STATES: Final = {QUEUED: "queued", HOLD: "hold", ASIDE: "aside"}
 
 NEAR: Final = 10_000
 """Mails that are looked at for one of a domain that is not busy."""
@@ -36,6 +36,8 @@ SELECT key, attempts, envelope FROM (
   WHERE state = 0 AND due <= ? AND key NOT IN (SELECT key FROM leased) ORDER BY due LIMIT ?
 ) WHERE domain NOT IN (SELECT value FROM json_each(?)) LIMIT ?
 """
+FROM: Final = "SELECT key, name, state, domain, due, attempts, reason, envelope FROM mails WHERE key > ? ORDER BY key"
+"""All that there is of mails behind a key, as ``restore`` takes it."""
 _ALL: Final = "SELECT key, name, state, due, attempts, reason, envelope FROM mails ORDER BY key"
 
 
@@ -67,7 +69,11 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     if version < SCHEMA:
-        connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT")
+        make_tables(connection)
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT")
 
 
 def own(connection: sqlite3.Connection) -> None:
@@ -102,8 +108,12 @@ def lease(
         except Damaged as why:
             set_aside(connection, key, str(why))
             damaged.append((key, str(why)))
-    connection.executemany("INSERT INTO leased VALUES (?)", [(entry.key,) for entry in entries])
+    take(connection, [(entry.key,) for entry in entries])
     return entries, damaged
+
+
+def take(connection: sqlite3.Connection, keys: Sequence[tuple[int]]) -> None:
+    connection.executemany("INSERT INTO leased VALUES (?)", keys)
 
 
 def recover(connection: sqlite3.Connection) -> None:
@@ -147,25 +157,51 @@ def release(connection: sqlite3.Connection, key: int, now: float, aside: bool) -
         connection.execute("UPDATE mails SET due = ?, state = 0, reason = '' WHERE key = ?", (now, key))
 
 
+def restore(connection: sqlite3.Connection, mail: tuple[Any, ...], results: Sequence[tuple[Any, ...]] | None) -> int:
+    """A mail out of a damaged ledger; how many it makes. `results` are None where they cannot be read: who has the mail
+    already is not known then."""
+    key, name, state, domain, due, attempts, reason, record = mail
+    if not (isinstance(name, str) and isinstance(due, float) and isinstance(attempts, int) and isinstance(record, bytes)):
+        return 0
+    if state not in STATES or (results is None and attempts):
+        state, reason = ASIDE, "its ledger was damaged: who has it already is not known"
+    given = (key, name, state, str(domain), due, attempts, str(reason), record)
+    connection.execute("INSERT INTO mails VALUES (?, ?, ?, ?, ?, ?, ?, ?)", given)
+    connection.executemany("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?)", results or ())
+    return 1
+
+
+def names(connection: sqlite3.Connection) -> set[str]:
+    """Of the bodies of all mail."""
+    return {name for (name,) in connection.execute("SELECT name FROM mails")}
+
+
+def leased(connection: sqlite3.Connection) -> list[tuple[int]]:
+    return connection.execute("SELECT key FROM leased").fetchall()
+
+
 def unnamed(connection: sqlite3.Connection, bodies: Collection[str]) -> set[str]:
     """Those of the bodies that no mail has."""
-    return set(bodies) - {name for (name,) in connection.execute("SELECT name FROM mails")}
+    return set(bodies) - names(connection)
 
 
 def rows(connection: sqlite3.Connection) -> Iterator[Row]:
     """All mail, the oldest first."""
     for key, name, state, due, attempts, reason, data in connection.execute(_ALL):
-        envelope, damage = _decoded(data)
-        yield Row(key, name, STATES[state], due, attempts, reason or damage, envelope, _results(connection, key))
+        envelope, results, damage = _read(connection, key, data)
+        yield Row(key, name, STATES.get(state, "damaged"), due, attempts, reason or damage, envelope, results)
 
 
-def _decoded(data: bytes) -> tuple[Envelope | None, str]:
+def _read(connection: sqlite3.Connection, key: int, data: bytes) -> tuple[Envelope | None, dict[int, Result], str]:
     try:
-        return decode(data), ""
+        return decode(data), _results(connection, key), ""
     except Damaged as why:
-        return None, str(why)
+        return None, {}, str(why)
 
 
 def _results(connection: sqlite3.Connection, key: int) -> dict[int, Result]:
     found: Any = connection.execute("SELECT rcpt, state, reply, host FROM results WHERE mail = ?", (key,))
-    return {rcpt: Result(rcpt, state, reply, host) for rcpt, state, reply, host in found}
+    results = {rcpt: Result(rcpt, state, reply, host) for rcpt, state, reply, host in found}
+    if not {result.state for result in results.values()} <= KNOWN:
+        raise Damaged("what became of its recipients cannot be read")
+    return results

@@ -10,21 +10,26 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from smtpproxy.queue.ledger import LedgerError
 from smtpproxy.queue.sqlite import SqliteLedger, Taken
 
 Open = Callable[[Path], SqliteLedger]
 
 
 class Slots:
-    """`open_slot` raises Taken, UnknownSchema and LedgerError. Call it in one greenlet at a time."""
+    """`open_slot` raises Taken, UnknownSchema and LedgerError; `failed` hears of slots that were left behind and cannot be
+    opened, once each: they hold up nothing, and are tried again. Call it in one greenlet at a time.
+    """
 
-    def __init__(self, folder: Path, open_slot: Open) -> None:
+    def __init__(self, folder: Path, open_slot: Open, failed: Callable[[str], None]) -> None:
         self._folder = folder
         self._open = open_slot
+        self._failed = failed
+        self._broken: set[Path] = set()
         self.held: dict[Path, SqliteLedger] = {}
 
     def home(self) -> SqliteLedger:
-        """One of our own."""
+        """One of our own. Raises LedgerError, UnknownSchema."""
         found = self.adopt()
         number = 0
         while found is None:
@@ -38,11 +43,22 @@ class Slots:
     def adopt(self) -> SqliteLedger | None:
         """One that nobody holds."""
         for path in slots(self._folder):
-            if path not in self.held:
-                with suppress(Taken):
-                    self.held[path] = self._open(path)
-                    return self.held[path]
+            if path not in self.held and (opened := self._left(path)) is not None:
+                self.held[path] = opened
+                self._broken.discard(path)
+                return opened
         return None
+
+    def _left(self, path: Path) -> SqliteLedger | None:
+        try:
+            return self._open(path)
+        except Taken:
+            return None
+        except LedgerError as error:
+            if path not in self._broken:
+                self._broken.add(path)
+                self._failed(str(error))
+            return None
 
     def remove(self, ledger: SqliteLedger) -> None:
         """An adopted one that is empty: whoever needs one makes it."""

@@ -10,17 +10,20 @@ once, then the rows are written in one transaction, synced once. Whoever waits m
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
-from smtpproxy.queue import ledger, rows
+from smtpproxy.queue import ledger, rows, salvage
 from smtpproxy.queue.envelope import Envelope
+from smtpproxy.queue.files import sync_folder
 from smtpproxy.queue.ledger import Entry, Gone, LedgerError, Result, Then
 from smtpproxy.queue.spool import Draft, Spool, SpooledBody
 from smtpproxy.stores.owner import Owner, Question
@@ -54,36 +57,34 @@ class Job:
 
 
 class SqliteLedger:
-    """A slot. `dropped` is how many held bodies of a process that is gone were found.
-
-    `told` hears of mail that was set aside, by key and reason. `horizon`: no mail waits longer than so many seconds at a time.
+    """A slot. `log` hears of what was dropped, set aside and damaged; `horizon`: no mail waits longer than so many seconds at
+    a time.
     """
 
     def __init__(
         self,
         folder: Path,
         clock: Callable[[], float],
-        told: Callable[[int, str], None] = lambda key, why: None,
+        log: Callable[..., None] = lambda event, **facts: None,
         horizon: float = 86400.0,
     ) -> None:
         """Raises Taken, rows.UnknownSchema, LedgerError."""
         self.folder = folder
         self._clock = clock
-        self._told = told
+        self._log = log
         self._horizon = horizon
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _locked(folder / "lock")
-            self._spool = Spool(folder / "bodies")
-            connection = connect(folder)
-            rows.own(connection)
-            rows.recover(connection)
-            self.dropped = self._sweep(connection)
-            for made in (folder, folder.parent, folder.parent.parent):
-                _sync(made)
+            try:
+                self._thread = self._opened()
+            except BaseException:
+                os.close(self._lock)
+                raise
         except (OSError, sqlite3.Error) as error:
-            raise LedgerError(f"{folder}: {error}") from None
-        self._owner = Owner(_Thread(folder, connection, self._spool), batch=BATCH, waiting=WAITING, refusal=self._refusal)
+            raise failure(folder, error) from None
+        self._owner = Owner(self._thread, batch=BATCH, waiting=WAITING, refusal=self._refusal)
+        self._tell()
 
     def draft(self, name: str) -> Draft:
         return Draft(self._spool, name)
@@ -114,7 +115,8 @@ class SqliteLedger:
 
         entries, damaged = self._owner.ask(Job(None, take))
         for key, why in damaged:
-            self._told(key, why)
+            self._log("queue_aside", level="error", slot=self.folder.name, key=key, reason=why)
+        self._tell()
         return list(entries)
 
     def record(
@@ -156,12 +158,18 @@ class SqliteLedger:
             self.folder.rmdir()
         os.close(self._lock)
 
-    def _sweep(self, connection: sqlite3.Connection) -> int:
-        """Bodies that no row names were promised to nobody, or are delivered."""
-        dropped, bodies = self._spool.leftovers()
-        for name in rows.unnamed(connection, bodies) if bodies else ():
-            self._spool.remove(name)
-        return dropped
+    def _opened(self) -> _Thread:
+        self._spool = Spool(self.folder / "bodies")
+        thread = _Thread(self.folder, self._spool)
+        for made in (self.folder, self.folder.parent, self.folder.parent.parent):
+            sync_folder(made)
+        return thread
+
+    def _tell(self) -> None:
+        """What the thread has found."""
+        while self._thread.found:
+            event, facts = self._thread.found.popleft()
+            self._log(event, **facts)
 
     def _refusal(self, why: str) -> LedgerError:
         return LedgerError(f"{self.folder}: {why}")
@@ -170,10 +178,26 @@ class SqliteLedger:
 class _Thread:
     """What the thread does with a batch."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, spool: Spool) -> None:
+    def __init__(self, folder: Path, spool: Spool) -> None:
+        """Raises OSError, sqlite3.Error, rows.UnknownSchema."""
+        self.found: deque[tuple[str, dict[str, Any]]] = deque()
+        """Events for the log."""
         self._folder = folder
-        self._connection = connection
         self._spool = spool
+        salvage.finish(folder)
+        if salvage.bereft(folder):
+            salvage.finish(folder, self._salvage("it is gone"))
+        try:
+            self._connection = self._begin()
+        except sqlite3.DatabaseError as error:
+            if not salvage.damaged(error):
+                raise
+            salvage.finish(folder, self._salvage(str(error)))
+            self._connection = self._begin()
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Told when somebody asks the next time: a thread writes no log."""
+        self.found.append((event, facts))
 
     def answer(self, batch: list[Question[Job]]) -> None:
         for question in batch:
@@ -191,13 +215,48 @@ class _Thread:
         self._connection.close()
         self._spool.close()
 
+    def _begin(self) -> sqlite3.Connection:
+        """What another process has left is put in order: bodies that no row names were promised to nobody, or are delivered."""
+        connection = connect(self._folder)
+        try:
+            rows.own(connection)
+            rows.recover(connection)
+            dropped, bodies = self._spool.leftovers()
+            for name in rows.unnamed(connection, bodies) if bodies else ():
+                self._spool.remove(name)
+        except BaseException:
+            connection.close()
+            raise
+        if dropped:
+            self.log("held_dropped", handoff="queue", messages=dropped)
+        return connection
+
+    def _salvage(self, why: str) -> Path:
+        folder, mails, bodies = salvage.salvage(self._folder)
+        slot = self._folder.name
+        self.log("queue_damaged", level="error", slot=slot, error=why, saved=mails, lost=bodies, folder=str(folder))
+        return folder
+
+    def _mend(self, error: sqlite3.Error) -> None:
+        """The ledger has turned out to be damaged while it is used: what can be read of it goes on."""
+        try:
+            place = self._salvage(str(error))
+            leased = rows.leased(self._connection)
+            self._connection.close()
+            salvage.finish(self._folder, place)
+            self._connection = connect(self._folder)
+            rows.own(self._connection)
+            rows.take(self._connection, leased)
+        except (OSError, sqlite3.Error) as problem:
+            self.log("queue_failed", level="error", error=f"{self._folder} is damaged, and cannot be mended: {problem}")
+
     def _sync_names(self, batch: list[Question[Job]]) -> None:
         try:
             self._spool.sync()
         except OSError as error:
             for question in batch:
                 if question.task.publishes:
-                    question.error = question.error or LedgerError(error.errno, f"{self._folder}: {error}")
+                    question.error = question.error or failure(self._folder, error)
 
     def _transact(self, batch: list[Question[Job]]) -> None:
         connection = self._connection
@@ -209,9 +268,11 @@ class _Thread:
             connection.execute("COMMIT")
         except (sqlite3.Error, ValueError) as error:
             for question in batch:
-                question.error = LedgerError(f"{self._folder}: {error}")
+                question.error = failure(self._folder, error)
             if connection.in_transaction:
                 connection.rollback()
+            if isinstance(error, sqlite3.Error) and salvage.damaged(error):
+                self._mend(error)
 
 
 def connect(folder: Path) -> sqlite3.Connection:
@@ -256,10 +317,8 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
-def _sync(folder: Path) -> None:
-    """The names in it are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def failure(folder: Path, error: Exception) -> LedgerError:
+    """A full disk has its number, whoever it was that found it full."""
+    full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    number = errno.ENOSPC if full else getattr(error, "errno", None) or errno.EIO
+    return LedgerError(number, f"{folder}: {error}")

@@ -16,7 +16,7 @@ AREAS: Final[Mapping[str, frozenset[str]]] = {
             "login", "login_deferred", "accounts_failed",
         }
     ),
-    "handoff": frozenset({"handoff_failed", "upstream", "held_dropped", "queue_failed"}),
+    "handoff": frozenset({"handoff_failed", "upstream", "held_dropped", "queue_failed", "queue_damaged"}),
     "rules": frozenset({"watch_failed", "watch_dropped", "hub_stalled", "settings_live", "settings_refused"}),
     "server": frozenset(),
 }

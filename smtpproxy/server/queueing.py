@@ -54,7 +54,7 @@ def queue(
         clock.time,
         log,
     )
-    return Queue(config.data / FOLDER, sender, clock.time, log, schedule.longest)
+    return Queue(config.data / FOLDER, sender, clock.time, log, schedule.longest, settings.min_free)
 
 
 def _addresses(config: Config) -> set[str]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from smtpproxy.facts.copies import Copy
 from smtpproxy.facts.mail import Mail
 from smtpproxy.facts.recipient import Recipient
+from smtpproxy.handoff.base import not_kept
 from smtpproxy.message.body import Body
 from smtpproxy.session import faults
-from smtpproxy.session.finish import BROKEN, NOT_KEPT, present
+from smtpproxy.session.finish import BROKEN, present
 from smtpproxy.wire.reply import Reply
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ def _finish(session: Session, part: Part, mail: Mail, body: Body, promised: bool
 def _committed(session: Session, part: Part, refused: list[tuple[Part, Reply]]) -> bool:
     try:
         part.handoff.commit()
-    except OSError:
+    except OSError as error:
         faults.log(session)
-        refused.append((part, NOT_KEPT))
+        refused.append((part, not_kept(error)))
         return False
     return True
 

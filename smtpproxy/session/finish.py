@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from smtpproxy.facts.copies import Copy
 from smtpproxy.facts.mail import Mail
+from smtpproxy.handoff.base import not_kept
 from smtpproxy.message.body import Body
 from smtpproxy.net.connection import ConnectionLost
 from smtpproxy.session import faults
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from smtpproxy.session.session import Session
     from smtpproxy.session.transaction import Part
 
-NOT_KEPT = Reply(451, "4.3.0", "The message cannot be kept now")
 BROKEN = Reply(451, "4.3.0", "Internal error")
 _TOLD = 120
 """Characters of a list of recipients in a reply."""
@@ -84,7 +84,7 @@ def _commit(parts: list[Part]) -> None:
         for part in parts:
             part.handoff.commit()
     except OSError as error:
-        raise Refusal(NOT_KEPT, f"hand-off {part.outlet.name}: {error}") from None
+        raise Refusal(not_kept(error), f"hand-off {part.outlet.name}: {error}") from None
 
 
 class _NotTaken(Exception):

@@ -95,3 +95,13 @@ def test_it_works_on_an_instance_that_was_stopped(server: RunningServer) -> None
     assert "451 4.2.0 Come again" in queue(server, "list").stdout
     assert queue(server, "delete", "all").returncode == 0
     assert queue(server, "list").stdout == ""
+
+
+def test_a_damaged_ledger_hides_none_of_the_others(server: RunningServer) -> None:
+    server.kill()
+    other = server.folder / "data" / "queue" / "7"
+    (other / "bodies").mkdir(parents=True)
+    (other / "ledger.sqlite").write_bytes(b"\xa5" * 5000)
+    done = queue(server, "list")
+    assert done.stdout.endswith("451 4.2.0 Come again\n")
+    assert "7/ledger.sqlite is damaged (file is not a database)" in done.stderr

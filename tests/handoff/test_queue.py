@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ from smtpproxy.facts.client import Client
 from smtpproxy.handoff.queue import QueueOutlet
 from smtpproxy.queue.ledger import Entry, Ledger
 from smtpproxy.queue.queue import Queue
+from smtpproxy.queue.room import FreeSpace
 from smtpproxy.queue.sender import Sender
+from smtpproxy.queue.sqlite import SqliteLedger
 from smtpproxy.testing.front import Front
 from smtpproxy.testing.handoffs import live
 from smtpproxy.testing.waiting import until
@@ -64,8 +67,8 @@ class Office:
     def files(self) -> list[str]:
         return sorted(os.listdir(self.bodies))
 
-    def entries(self) -> list[Entry]:
-        return self.queue.ledger.lease(10)
+    def entries(self, limit: int = 10) -> list[Entry]:
+        return self.queue.ledger.lease(limit)
 
 
 @pytest.fixture
@@ -138,9 +141,55 @@ def test_a_disk_that_fails(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fails)
         answer = send(front)
-    assert answer.startswith(reply if call != "rename" else "451 4.3.0")
+    assert answer.startswith(reply)
     assert (office.files, office.entries()) == ([], [])
     assert send(front).code == 250
+
+
+def test_a_disk_that_is_full_when_the_ledger_is_written(office: Office, front: Front) -> None:
+    connection = cast(SqliteLedger, office.queue.ledger)._thread._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    replies = [send(front) for _ in range(30)]
+    full = replies[-1]
+    assert full.startswith("452 4.3.1 Not enough room")
+    taken = sum(reply.code == 250 for reply in replies)
+    connection.execute("PRAGMA max_page_count = 1000")
+    assert send(front).code == 250
+    assert len(office.entries(100)) == len(office.files) == taken + 1
+
+
+def test_a_disk_that_is_nearly_full_is_told_before_the_message_comes(office: Office, front: Front) -> None:
+    office.queue.room = FreeSpace(office.bodies, 1 << 60)
+    with front.client() as client:
+        client.send("MAIL FROM:<a@client.example>")
+        assert client.send("RCPT TO:<b@example.com>").startswith("452 4.3.1 ")
+    assert "are to stay free ([queue] min_free)" in office.said[0]
+
+
+def test_a_mail_that_would_fill_the_disk_is_told_so(office: Office, front: Front) -> None:
+    free = shutil.disk_usage(office.bodies).free
+    office.queue.room = FreeSpace(office.bodies, free - (8 << 20))
+    with front.client() as client:
+        client.send("MAIL FROM:<a@client.example> SIZE=50000000")
+        assert client.send("RCPT TO:<b@example.com>").startswith("452 4.3.1 ")
+        client.send("RSET")
+        client.send("MAIL FROM:<a@client.example> SIZE=1000")
+        assert client.send("RCPT TO:<b@example.com>").code == 250
+
+
+def test_a_start_on_a_full_disk_waits_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        office = Office(tmp_path)
+    front = office.front()
+    assert send(front).startswith("452 4.3.1 ")
+    until(lambda: send(front).code == 250, 10, "there is room")
+    front.close()
+    office.queue.stop(0)
 
 
 def test_a_client_that_leaves_before_the_end(office: Office, front: Front) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def test_killed_and_started_again_it_is_delivered(start: Start, upstream: FakeUp
 def test_what_was_held_when_its_process_died_is_dropped(start: Start, upstream: FakeUpstream, tmp_path: Path) -> None:
     toml = f'data = "{tmp_path}/kept"\n' + instance(upstream)
     bodies = tmp_path / "kept" / "queue" / "1" / "bodies"
-    bodies.mkdir(parents=True)
+    start(toml).kill()
     (bodies / ".held").write_bytes(MESSAGE)
     (bodies / "unnamed").write_bytes(MESSAGE)
     server = start(toml)
@@ -232,3 +233,27 @@ def test_a_ledger_of_a_later_release_stops_the_start(start: Start, upstream: Fak
     connection.close()
     with pytest.raises(AssertionError, match=r"newer release \(schema 99.*start that release again"):
         start(f'data = "{tmp_path}/kept"\n' + instance(upstream))
+
+
+def test_a_damaged_ledger_stops_neither_the_start_nor_what_can_be_read(
+    start: Start, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.on("MAIL", "451 4.3.2 Later")
+    toml = f'data = "{tmp_path}/kept"\n' + instance(upstream)
+    server = start(toml)
+    for number in range(60):
+        send(server, f"b{number}")
+    server.kill()
+    slot = tmp_path / "kept" / "queue" / "1"
+    with closing(sqlite3.connect(slot / "ledger.sqlite")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray((slot / "ledger.sqlite").read_bytes())
+    last = data.rindex(b"b59@example.com") // 4096 * 4096
+    data[last : last + 4096] = bytes(4096)
+    (slot / "ledger.sqlite").write_bytes(data)
+    upstream.on("MAIL", None)
+    server = start(toml)
+    until(lambda: "event=queue_damaged" in server.log)
+    lost = len(os.listdir(tmp_path / "kept" / "queue" / "damaged" / "1-1" / "bodies"))
+    assert 0 < lost < 30
+    upstream.wait_for(lambda it: len(it.messages) == 60 - lost)

@@ -17,15 +17,19 @@ def opened(path: Path) -> SqliteLedger:
     return SqliteLedger(path, time.time)
 
 
+def slots_of(folder: Path) -> Slots:
+    return Slots(folder, opened, pytest.fail)
+
+
 def test_each_process_has_one_of_its_own(tmp_path: Path) -> None:
-    one, other = Slots(tmp_path, opened), Slots(tmp_path, opened)
+    one, other = slots_of(tmp_path), slots_of(tmp_path)
     assert one.home().folder != other.home().folder
     one.close()
     other.close()
 
 
 def test_what_one_has_left_the_next_one_takes(tmp_path: Path) -> None:
-    one, other = Slots(tmp_path, opened), Slots(tmp_path, opened)
+    one, other = slots_of(tmp_path), slots_of(tmp_path)
     left = one.home().folder
     assert other.adopt() is None
     one.close()
@@ -36,7 +40,7 @@ def test_what_one_has_left_the_next_one_takes(tmp_path: Path) -> None:
 
 
 def test_an_empty_one_that_was_adopted_goes(tmp_path: Path) -> None:
-    one, other = Slots(tmp_path, opened), Slots(tmp_path, opened)
+    one, other = slots_of(tmp_path), slots_of(tmp_path)
     one.home()
     home = other.home().folder
     one.close()

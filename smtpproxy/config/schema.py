@@ -161,14 +161,17 @@ QUARANTINE: Final = "quarantine"
 class HandoffTimeouts(Struct, frozen=True, kw_only=True):
     """How long an upstream server may take at each step (RFC 5321 4.5.3.2)."""
 
-    connect: Annotated[Duration, about("To accept the connection.")] = Duration(30)
+    connect: Annotated[Duration, about("To accept the connection, and for the TLS handshake.")] = Duration(30)
     greeting: Annotated[Duration, about("From the connection to its greeting, and to answer EHLO.")] = Duration(300)
     mail: Annotated[Duration, about("To answer MAIL and each RCPT.")] = Duration(300)
     data: Annotated[Duration, about("To answer DATA.")] = Duration(120)
     block: Annotated[Duration, about("To take each block of the message.")] = Duration(180)
     final: Annotated[
         Duration,
-        about("To answer the end of the message. Below the ten minutes that our client waits: it hears the answer."),
+        about(
+            "To answer the end of the message, and for all that is asked of it once our client has sent everything. "
+            "Below the ten minutes that our client waits: it hears the answer."
+        ),
     ] = Duration(540)
 
 

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from smtpproxy.net.connection import Connection, Expired
+from smtpproxy.net.connection import NEVER, Connection, Expired
+from smtpproxy.net.deadlines import from_now
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.lines import LineFlood, LineTooLong
 from smtpproxy.wire.reply import Reply, ReplyError, ReplyParser
 
 QUIT_WAIT = 2.0
+SOON = 0.001
+"""Seconds; 0 would be for ever."""
 REPLY_LINE = 2048
 LAST_CHUNK = b"BDAT 0 LAST"
 
@@ -79,12 +82,13 @@ class SmtpClient:
             self.tap(line)
 
     def reply(self, phase: str, timeout: float) -> Reply:
-        """Read the next reply, waiting at most ``timeout`` seconds for each part of it; raises ``UpstreamLost``."""
+        """Read the next reply; all of it comes within ``timeout`` seconds, however many lines it has. Raises ``UpstreamLost``."""
         connection, parser = self.connection, self._parser
         connection.timeout = timeout
+        end = from_now(timeout)
         try:
             while (reply := parser.feed(connection.read_line())) is None:
-                pass
+                connection.timeout = max(end - connection.now(), SOON) if timeout else timeout
         except Expired:
             raise UpstreamLost(phase, f"no reply within {timeout:g} s", silent=True) from None
         except ReplyError as error:
@@ -121,15 +125,21 @@ class SmtpClient:
         return reply
 
     def start_tls(self, context: ssl.SSLContext, hostname: str | None) -> Reply:
-        """STARTTLS and the handshake (RFC 3207); say ``hello`` again afterwards. Raises ssl.SSLError, ``UpstreamLost``."""
+        """STARTTLS and the handshake (RFC 3207), which has as long as the connection; say ``hello`` again afterwards.
+
+        Raises ssl.SSLError, ``UpstreamLost``.
+        """
         reply = self.command(b"STARTTLS")
         if reply.positive:
+            connection = self.connection
+            connection.end_at(from_now(self.timeouts.connect))
             try:
-                self.connection.start_tls(context, server_side=False, hostname=hostname)
+                connection.start_tls(context, server_side=False, hostname=hostname)
             except ssl.SSLError:
                 raise
             except OSError as error:
-                raise UpstreamLost("TLS handshake", str(error)) from None
+                raise UpstreamLost("TLS handshake", str(error), isinstance(error, Expired)) from None
+            connection.end_at(NEVER)
             self.extensions = Extensions()
         return reply
 

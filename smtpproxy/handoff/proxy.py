@@ -19,6 +19,7 @@ from smtpproxy.facts.recipient import Recipient
 from smtpproxy.handoff.identity import IDENTITY_REFUSED, forward_commands, introduce, own_connection, preface
 from smtpproxy.handoff.tap import Tap
 from smtpproxy.message.body import Body
+from smtpproxy.net.deadlines import NEVER, from_now
 from smtpproxy.scripting.runner import CALL
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Refusal, Reply
@@ -71,13 +72,15 @@ class _Link(NamedTuple):
 class Proxy:
     """One session's upstream connection; with XCLIENT or PROXY it belongs to that client alone until the session ends."""
 
-    __slots__ = ("_begun", "_client", "_link", "_outlet", "_refused", "_settled", "_several", "_taken", "via")
+    __slots__ = ("_begun", "_client", "_due", "_link", "_outlet", "_refused", "_settled", "_several", "_taken", "via")
 
     def __init__(self, outlet: ProxyOutlet, client: Client) -> None:
         self.via = outlet.name
         self._outlet = outlet
         self._client = client
         self._link: _Link | None = None
+        self._due = NEVER
+        """When the client must have heard the answer: it has sent everything, and waits ten minutes (RFC 5321 4.5.3.2.6)."""
         self._begun = False
         """The upstream is between MAIL and the end of the message."""
         self._settled = False
@@ -114,6 +117,9 @@ class Proxy:
         if self._link is None:
             return self._refused or LOST  # the upstream went away at a recipient behind the accepted ones
         smtp = self._smtp
+        if body.size >= 0:
+            self.answer_in_time()
+            smtp.connection.end_at(self._due)
         try:
             if (refused := self._send(mail, body)) is not None:
                 return self._fail(NONSENSE, f"DATA: {refused}") if refused.positive else self._passed(refused)
@@ -125,6 +131,11 @@ class Proxy:
             raise
         self._begun = mail.binary and not reply.positive  # RFC 3030 2: RSET is due
         return self._final(reply) if len(self._taken) < 2 or not smtp.lmtp else self._final_of_each(reply)
+
+    def answer_in_time(self) -> None:
+        """The message is complete: whatever the next server takes its time for, it has no more than for its last answer."""
+        if self._due == NEVER:
+            self._due = from_now(self._outlet.pool.upstreams[0].timeouts.final)
 
     def _send(self, mail: Mail, body: Body) -> Reply | None:
         """The message without its end; the upstream's answer if it does not want it."""
@@ -190,6 +201,8 @@ class Proxy:
 
     def _open_transaction(self, mail: Mail, fresh: bool) -> None:
         smtp = self._attach(fresh)
+        if self._due < NEVER:
+            smtp.connection.end_at(self._due)
         if (lacking := unmet(mail, smtp.extensions)) is not None:
             self._refused = lacking
             return
@@ -317,8 +330,11 @@ class Proxy:
         """The upstream is between transactions: kept for anybody, unless it carries this client's identity."""
         self._begun = False
         link = self._link
+        self._due, due = NEVER, self._due
         if link is None:
             return
+        if due < NEVER:
+            link.smtp.connection.end_at(NEVER)
         if link.identity is None:
             self._link = None
             link.smtp.tap = None

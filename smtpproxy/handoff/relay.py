@@ -52,6 +52,7 @@ class Relay:
 
     def finish(self, mail: Mail, body: Body) -> Reply:
         proxy = self._proxy
+        proxy.answer_in_time()
         if (refused := proxy.begin(mail)) is not None:
             return refused
         replies = [proxy.recipient(mail, rcpt) for rcpt in self._recipients]

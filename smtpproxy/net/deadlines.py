@@ -14,6 +14,12 @@ from gevent import get_hub
 NEVER = float("inf")
 
 
+def from_now(seconds: float) -> float:
+    """The moment, as ``Deadline.now`` counts, that is so many seconds away; 0 is never."""
+    moment: float = get_hub().loop.now() + seconds if seconds else NEVER
+    return moment
+
+
 class Expired(OSError):
     """The time for a wait is over."""
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import gevent
 import pytest
+from gevent import socket
 
 from smtpproxy.delivery.smtp import SmtpClient, Timeouts, UpstreamLost
+from smtpproxy.net.connection import connect
 from smtpproxy.testing.acts import DROP, HANG
 from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.wire.reply import Reply
@@ -74,6 +78,24 @@ def test_nonsense_is_a_lost_upstream(smtp: SmtpClient, upstream: FakeUpstream, a
     assert lost(lambda: smtp.command(b"NOOP")).phase == "NOOP"
 
 
+def test_the_time_for_a_reply_is_for_all_of_its_lines() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    smtp = SmtpClient(connect(listener.getsockname(), 5.0), SHORT)
+    server, _ = listener.accept()
+
+    def drip() -> None:
+        while True:
+            server.sendall(b"250-more\r\n")
+            gevent.sleep(SHORT.final / 10)
+
+    with gevent.Timeout(5), closing(listener), closing(server):
+        dripping = gevent.spawn(drip)
+        failure = lost(smtp.final_reply)
+        dripping.kill()
+        smtp.close()
+    assert (failure.phase, failure.silent) == ("end of data", True)
+
+
 # -- lost, in each phase -----------------------------------------------------------------------------------------------
 
 PHASES = {
@@ -138,6 +160,14 @@ def test_the_extensions_are_those_of_the_last_hello(smtp: SmtpClient, upstream: 
     upstream.keywords[:] = ["8BITMIME"]
     smtp.hello("mx.example.com")
     assert dict(smtp.extensions) == {"8BITMIME": ""}
+
+
+def test_a_handshake_has_as_long_as_a_connection(smtp: SmtpClient, upstream: FakeUpstream) -> None:
+    upstream.on("STARTTLS", "220 2.0.0 Go ahead")
+    smtp.timeouts = SHORT._replace(mail=5.0)
+    with gevent.Timeout(2):
+        failure = lost(lambda: smtp.start_tls(ssl.create_default_context(), "mx.example.com"))
+    assert (failure.phase, failure.silent) == ("TLS handshake", True)
 
 
 def test_a_server_without_ehlo_is_greeted_with_helo(upstream: FakeUpstream, dial: Dial) -> None:

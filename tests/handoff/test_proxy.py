@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 
 from smtpproxy.config.limits import Limits
@@ -465,6 +466,36 @@ def test_a_server_without_pipelining_hears_one_command_at_a_time(front: Begin) -
         assert send(front(server, identity="xforward").client()).code == 250
         commands = [read for read in server.conversations[0].reads if not read.startswith(b"Received")]
         assert all(read.count(b"\r\n") == 1 for read in commands[: commands.index(b"DATA\r\n") + 1])
+
+
+# -- the client's ten minutes ------------------------------------------------------------------------------------------
+
+PATIENT = Timeouts(connect=5.0, greeting=5.0, mail=5.0, data=5.0, block=5.0, final=0.5)
+STORED = "def on_message(mail): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage"),
+    [(RelayOutlet, "MAIL"), (RelayOutlet, "RCPT"), (RelayOutlet, "DATA"), (RelayOutlet, "dot"), (ProxyOutlet, "DATA")],
+    ids=lambda it: it if isinstance(it, str) else it.__name__,
+)
+def test_who_has_sent_everything_waits_for_the_last_answer_only(
+    upstream: FakeUpstream, front: Begin, kind: type[ProxyOutlet], stage: str
+) -> None:
+    client = front(upstream, kind=kind, rule=STORED, timeouts=PATIENT).client()
+    upstream.on(stage, HANG)
+    with gevent.Timeout(4):
+        assert send(client).startswith("451 4.4.2")
+    upstream.on(stage, None)
+    assert send(client).code == 250
+
+
+def test_the_time_of_one_message_is_not_that_of_the_next(upstream: FakeUpstream, front: Begin) -> None:
+    client = front(upstream, rule=STORED, timeouts=PATIENT).client()
+    assert send(client).code == 250
+    assert client.quiet(PATIENT.final + 0.1)
+    assert send(client).code == 250
+    assert len(upstream.conversations) == 1
 
 
 # -- relay -------------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from smtpproxy.scripting.ambush import Ambush
 from smtpproxy.scripting.errand import Errand
 from smtpproxy.scripting.errors import CpuTimeout
 from smtpproxy.scripting.hooks import CPU_BUDGET
-from smtpproxy.scripting.runner import CALL, NEVER, Call, Entry, decide
+from smtpproxy.scripting.runner import CALL, NEVER, Call, Entry, call_rules
 from smtpproxy.scripting.stacks import Stack, innermost, may_write, read, rule_of
 
 TICK = 0.008
@@ -299,7 +299,7 @@ class Preemption:
 
 def doors_in() -> Iterator[CodeType]:
     """The functions of ours that call rules directly and do nothing else meanwhile."""
-    yield decide.__code__
+    yield call_rules.__code__
     yield Errand.run.__code__
     yield instance.run_python.__code__
     for function in (facade.together, facade.Timer._run_once):

@@ -8,7 +8,7 @@ is not "the rule had nothing to say, in time" stands in functions of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -165,60 +165,69 @@ def decide(chains: Chains, chain: Chain, call: Call, *arguments: Any) -> Verdict
         return None
     if CALL.get(None) is not call:
         CALL.set(call)
-    skipped = call.mail.skipped if call.mail is not None else ()
     running = chains.running
     nested = call in running
     outer = call.entry, call.deadline
     call.greenlet = greenlet.getcurrent()
-    began = _clock()
-    limit = began + chain[0].hook.budget
     running.add(call)
-    tick = call.trace.calls(began, chain)
     try:
-        for entry in chain:
-            if entry.skip and entry.skips(call.client):
-                tick(None)
-                continue
-            if skipped and entry.rule.name in skipped:
-                tick(None)
-                call.trace.note(f"rule {entry.rule.name} is skipped at {entry.hook.name}")
-                continue
-            deadline = began + entry.wall
-            if deadline > limit:
-                deadline = limit
-            call.entry = entry
-            call.deadline = deadline
-            try:
-                verdict = entry.function(*arguments) if began < limit else _exhausted()
-                ended = _clock()
-                if call.meter is not None:
-                    _metered(call, entry, began, returned=True)
-                if verdict is None and ended <= deadline:
-                    tick(ended)
-                    began = ended
-                    continue
-                call.deadline = NEVER
-                # whatever else a rule returns is not kept: it would be its code that runs when somebody looks at it
-                answered = verdict if type(verdict) is Verdict else type_name(verdict)
-                call.trace.append((HOOK, began, ended, entry, answered))
-                late, began = ended > deadline, ended
-                answer = _answered(chains, call, entry, verdict, late=late)
-            except Ended:
-                raise
-            except BaseException as error:  # SystemExit, GreenletExit, a gevent.Timeout: all of the rule's making
-                call.deadline = NEVER
-                if call.meter is not None:
-                    _metered(call, entry, began, returned=False)
-                answer = failed(chains, call, entry, error, began)
-            if answer is not None:
-                return answer
-            began = _clock()
-            tick = call.trace.calls(began, chain[chain.index(entry) + 1 :])
-        return None
+        return call_rules(chains, chain, call, arguments)
     finally:
         call.entry, call.deadline = outer
         if not nested:
             running.discard(call)
+
+
+def call_rules(chains: Chains, chain: Chain, call: Call, arguments: tuple[Any, ...]) -> Verdict | None:
+    """The loop of ``decide``: its frame is where `preemption.py` sees that a rule begins."""
+    skipped = call.mail.skipped if call.mail is not None else ()
+    began = _clock()
+    limit = began + chain[0].hook.budget
+    tick = call.trace.calls(began, chain)
+    for entry in chain:
+        if (skipped or entry.skip) and _skips(call, entry, skipped):
+            tick(None)
+            continue
+        deadline = began + entry.wall
+        if deadline > limit:
+            deadline = limit
+        call.entry = entry
+        call.deadline = deadline
+        try:
+            verdict = entry.function(*arguments) if began < limit else _exhausted()
+            ended = _clock()
+            if call.meter is not None:
+                _metered(call, entry, began, returned=True)
+            if verdict is None and ended <= deadline:
+                tick(ended)
+                began = ended
+                continue
+            call.deadline = NEVER
+            # whatever else a rule returns is not kept: it would be its code that runs when somebody looks at it
+            answered = verdict if type(verdict) is Verdict else type_name(verdict)
+            call.trace.append((HOOK, began, ended, entry, answered))
+            late, began = ended > deadline, ended
+            answer = _answered(chains, call, entry, verdict, late=late)
+        except Ended:
+            raise
+        except BaseException as error:  # SystemExit, GreenletExit, a gevent.Timeout: all of the rule's making
+            call.deadline = NEVER
+            if call.meter is not None:
+                _metered(call, entry, began, returned=False)
+            answer = failed(chains, call, entry, error, began)
+        if answer is not None:
+            return answer
+        began = _clock()
+        tick = call.trace.calls(began, chain[chain.index(entry) + 1 :])
+    return None
+
+
+def _skips(call: Call, entry: Entry, skipped: Collection[str]) -> bool:
+    """Whether this rule is left out: for this client, or by name (`skipped`) for this mail, which the story then says."""
+    if entry.rule.name in skipped:
+        call.trace.note(f"rule {entry.rule.name} is skipped at {entry.hook.name}")
+        return True
+    return entry.skips(call.client)
 
 
 def _answered(chains: Chains, call: Call, entry: Entry, verdict: Any, *, late: bool) -> Verdict | None:

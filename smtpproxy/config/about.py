@@ -14,5 +14,10 @@ def about(text: str) -> Meta:
     return Meta(description=text)
 
 
+def vouching(whose: str) -> Meta:
+    """Of a file of authorities."""
+    return about(f"Who vouches for {whose} (PEM); without it the system's.")
+
+
 INTERNAL: Final = Meta(extra={"internal": True})
 """Marks a field that is no setting."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, field
 
-from smtpproxy.config.about import INTERNAL, Count, about
+from smtpproxy.config.about import INTERNAL, Count, about, vouching
 from smtpproxy.config.limits import Limits
 from smtpproxy.config.log import Log
 from smtpproxy.config.queue import Queue, Route
@@ -41,7 +41,7 @@ class ListenerTls(Struct, frozen=True, kw_only=True):
         Literal["none", "request", "require"],
         about("Whether clients are asked for a certificate. One that ca does not vouch for ends the handshake."),
     ] = "none"
-    ca: Annotated[Path | None, about("Who vouches for clients' certificates (PEM); without it the system's.")] = None
+    ca: Annotated[Path | None, vouching("clients' certificates")] = None
 
     @property
     def wanted(self) -> bool:
@@ -209,7 +209,7 @@ class Handoff(Struct, frozen=True, kw_only=True):
             "must: encrypted or not at all. verify: its certificate must be good for its name, too."
         ),
     ] = "may"
-    tls_ca: Annotated[Path | None, about("Who vouches for the upstream's certificate (PEM); without it the system's.")] = None
+    tls_ca: Annotated[Path | None, vouching("the upstream's certificate")] = None
     tls_name: Annotated[str, about("The name that the certificate must have; empty for the upstream's own.")] = ""
     tls_fingerprints: Annotated[
         tuple[str, ...],

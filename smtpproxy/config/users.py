@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from msgspec import Struct
 
-from smtpproxy.config.about import Count, about
+from smtpproxy.config.about import Count, about, vouching
 from smtpproxy.config.directory import LdapServer
 from smtpproxy.config.values import Duration, Target
 
-TIMEOUT: Final = "For one question, connecting included; then the login is put off with 454."
+Authorities = Annotated[Path | None, vouching("the server's certificate")]
+Remembering = Annotated[
+    Duration,
+    about(
+        "How long a good answer is believed without asking again, a token's no longer than it lasts; a keyed hash of what it was "
+        "about is kept. 0: not at all."
+    ),
+]
+Timeout = Annotated[Duration, about("For one question, connecting included; then the login is put off with 454.")]
+"""What all have in common that ask elsewhere."""
 
 
 class UsersSql(Struct, frozen=True, kw_only=True):
@@ -39,7 +48,7 @@ class UsersSql(Struct, frozen=True, kw_only=True):
         str, about("Finds a row when mail for an address is for somebody here; empty: rules cannot ask that.")
     ] = ""
     connections: Annotated[Count, about("Connections of a worker to PostgreSQL at one time.")] = 4
-    timeout: Annotated[Duration, about(TIMEOUT)] = Duration(10)
+    timeout: Timeout = Duration(10)
 
 
 class UsersLdap(Struct, frozen=True, kw_only=True):
@@ -53,7 +62,7 @@ class UsersLdap(Struct, frozen=True, kw_only=True):
     starttls: Annotated[
         bool, about("With ldap://: STARTTLS or nothing. Without it passwords cross the network in the clear.")
     ] = True
-    ca: Annotated[Path | None, about("Who vouches for the server's certificate (PEM); without it the system's.")] = None
+    ca: Authorities = None
     dn: Annotated[
         str, about('The entry to bind as, such as "uid=%(name)s,ou=people,dc=example,dc=com"; empty: it is searched for.')
     ] = ""
@@ -72,7 +81,7 @@ class UsersLdap(Struct, frozen=True, kw_only=True):
     search_dn: Annotated[str, about("Who searches; empty: an anonymous client.")] = ""
     search_password_file: Annotated[Path | None, about("The password of search_dn, alone in a file.")] = None
     connections: Annotated[Count, about("Connections of a worker that search at one time.")] = 4
-    timeout: Annotated[Duration, about(TIMEOUT)] = Duration(10)
+    timeout: Timeout = Duration(10)
 
 
 class UsersSmtp(Struct, frozen=True, kw_only=True):
@@ -86,12 +95,10 @@ class UsersSmtp(Struct, frozen=True, kw_only=True):
             "certificate. none: in the clear, on the loopback only."
         ),
     ] = "verify"
-    tls_ca: Annotated[Path | None, about("Who vouches for the server's certificate (PEM); without it the system's.")] = None
+    tls_ca: Authorities = None
     tls_name: Annotated[str, about("The name that the certificate must have; empty for the server's own.")] = ""
-    remember: Annotated[
-        Duration, about("How long a good login is believed without asking again; a keyed hash of it is kept. 0: not at all.")
-    ] = Duration(60)
-    timeout: Annotated[Duration, about(TIMEOUT)] = Duration(20)
+    remember: Remembering = Duration(60)
+    timeout: Timeout = Duration(20)
 
 
 class UsersOauth(Struct, frozen=True, kw_only=True):
@@ -100,13 +107,11 @@ class UsersOauth(Struct, frozen=True, kw_only=True):
     url: Annotated[str, about("Where tokens are introspected; https://, or http:// on the loopback.")] = ""
     client_id: Annotated[str, about("Who we are there.")] = ""
     client_secret_file: Annotated[Path | None, about("Our secret there, alone in a file.")] = None
-    ca: Annotated[Path | None, about("Who vouches for the server's certificate (PEM); without it the system's.")] = None
+    ca: Authorities = None
     claim: Annotated[str, about("Which member of the answer is the login's name.")] = "username"
     scope: Annotated[str, about("The scope that a token must have; empty: any.")] = ""
-    remember: Annotated[
-        Duration, about("How long an answer is believed at most, if the token does not end before.")
-    ] = Duration(300)
-    timeout: Annotated[Duration, about(TIMEOUT)] = Duration(10)
+    remember: Remembering = Duration(300)
+    timeout: Timeout = Duration(10)
 
 
 class Users(Struct, frozen=True, kw_only=True):

@@ -12,23 +12,15 @@ import pytest
 from gevent.pywsgi import WSGIServer
 
 from smtpproxy.accounts import passwords
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 
 if TYPE_CHECKING:
     from tests.accounts.conftest import Slapd
 
-SERVER = """
-[listener.other]
-bind = "127.0.0.1:0"
-handoff = "out"
-auth = "staff"
-auth_without_tls = true
-[handoff.out]
-kind = "discard"
-[limits]
-auth_delay = 0
-[users.staff]
-"""
+SERVER = one_listener(
+    "discard", listener='auth = "staff"\nauth_without_tls = true', more="[limits]\nauth_delay = 0\n[users.staff]"
+)
 
 
 def plain(name: str, password: str) -> str:

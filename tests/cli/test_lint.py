@@ -7,16 +7,10 @@ from pathlib import Path
 import pytest
 
 from smtpproxy.cli.main import main
+from smtpproxy.testing.instance import one_listener
 
 ROOT = Path(__file__).parents[2]
-TOML = """
-[listener.mx]
-bind = "127.0.0.1:0"
-handoff = "nowhere"
-
-[handoff.nowhere]
-kind = "discard"
-"""
+TOML = one_listener("discard")
 
 
 @pytest.fixture
@@ -160,7 +154,7 @@ def test_hooks_whose_moment_never_comes(instance: Path, capsys: pytest.CaptureFi
 
 
 def test_a_rule_that_no_listener_runs(instance: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (instance / "smtpproxy.toml").write_text(TOML.replace('handoff = "nowhere"', 'handoff = "nowhere"\nrules = ["!50-other"]', 1))
+    (instance / "smtpproxy.toml").write_text(one_listener("discard", listener='rules = ["!50-other"]'))
     told = found(instance, capsys, "def on_data(mail): pass\n", "50-other.py")
     assert told.startswith("1: on_data can never run: no listener runs this rule")
 

@@ -13,23 +13,10 @@ import pytest
 
 from smtpproxy.cli.main import main
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.waiting import until
 
-TOML = """
-[listener.mx]
-bind = "127.0.0.1:0"
-handoff = "nowhere"
-
-[handoff.nowhere]
-kind = "discard"
-
-[relaying]
-domains = ["example.com"]
-
-[scripts]
-pin = "{pin}"
-"""
 RULE = """\
 from smtpproxy.script import deny, log
 
@@ -44,7 +31,7 @@ Start = Callable[..., RunningServer]
 
 
 def started(start: Start, pin: str = "transaction") -> RunningServer:
-    return start(TOML.format(pin=pin), {"20-say.py": RULE.format("one")})
+    return start(one_listener("discard", more=f'[scripts]\npin = "{pin}"'), {"20-say.py": RULE.format("one")})
 
 
 def begun(client: FakeClient) -> FakeClient:

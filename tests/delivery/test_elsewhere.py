@@ -22,23 +22,13 @@ from smtpproxy.delivery.smtp import Timeouts
 from smtpproxy.delivery.tlspolicy import TlsPolicy
 from smtpproxy.delivery.upstream import Upstream
 from smtpproxy.net.tls import Trust
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.upstream import FakeUpstream
 
-OTHER = """
-[listener.other]
-bind = "127.0.0.1:0"
-handoff = "out"
-auth = "staff"
-auth_without_tls = true
-[handoff.out]
-kind = "discard"
-[users.staff]
-kind = "file"
-path = "{path}"
-[limits]
-auth_delay = 0
-"""
+OTHER = one_listener(
+    "discard", listener='auth = "staff"\nauth_without_tls = true', more="[limits]\nauth_delay = 0\n[users.staff]"
+)
 
 
 def accounts(port: int, tls: str = "none", remember: float = 0.0, remembered: Remembered | None = None) -> RemoteAccounts:
@@ -50,7 +40,7 @@ def accounts(port: int, tls: str = "none", remember: float = 0.0, remembered: Re
 
 def test_who_the_other_server_lets_in_gets_in(start: Callable[..., RunningServer], tmp_path: Path) -> None:
     (tmp_path / "users").write_text(line(Account("ann@example.com", (), passwords.make("secret"))) + "\n")
-    other = start(OTHER.format(path=tmp_path / "users"))
+    other = start(f'{OTHER}kind = "file"\npath = "{tmp_path / "users"}"\n')
     staff = accounts(other.port)
     assert staff.check("ann@example.com", "secret") == Account("ann@example.com")
     for name, password in [("ann@example.com", "Secret"), ("bob@example.com", "secret"), ("ann@example.com", ""), ("", "x")]:

@@ -8,21 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
-
-CONFIG = """
-hostname = "filter.example.com"
-[listener.filter]
-bind = ["127.0.0.1:0"]
-handoff = "reentry"
-xforward_from = ["127.0.0.0/8"]
-[handoff.reentry]
-kind = "proxy"
-to = ["127.0.0.1:{port}"]
-identity = "xforward"
-[relaying]
-domains = ["example.com"]
-"""
 
 RULE = """
 from smtpproxy.script import deny
@@ -50,7 +37,9 @@ class Chain(NamedTuple):
 @pytest.fixture
 def chain(postfix: Callable[..., Any], start: Callable[..., RunningServer]) -> Chain:
     reentry = postfix({"reentry": {"smtpd_authorized_xforward_hosts": "127.0.0.0/8"}})
-    server = start(CONFIG.format(port=reentry.ports["reentry"]), {"10-filter.py": RULE})
+    back = f"127.0.0.1:{reentry.ports['reentry']}"
+    config = one_listener("proxy", back, listener='xforward_from = ["127.0.0.0/8"]', settings='identity = "xforward"')
+    server = start(config, {"10-filter.py": RULE})
     options = {
         "smtpd_proxy_filter": f"127.0.0.1:{server.port}",
         "smtpd_authorized_xclient_hosts": "127.0.0.0/8",

@@ -8,19 +8,8 @@ from typing import Any
 import pytest
 
 from smtpproxy.testing.client import FakeClient
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
-
-CONFIG = """
-hostname = "front.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "inbound"
-[handoff.inbound]
-kind = "proxy"
-to = ["127.0.0.1:{port}"]
-[relaying]
-domains = ["example.com"]
-"""
 
 MAIL, RCPT = "MAIL FROM:<a@client.test>", "RCPT TO:<box@example.com>"
 
@@ -88,7 +77,7 @@ def _code(client: FakeClient, text: str) -> int:
 def ports(postfix: Callable[..., Any], start: Callable[..., RunningServer]) -> tuple[int, int]:
     """Ours, in front of Postfix, and its own."""
     mx = postfix({"mx": {}})
-    return start(CONFIG.format(port=mx.ports["mx"])).port, mx.ports["mx"]
+    return start(one_listener("proxy", f"127.0.0.1:{mx.ports['mx']}")).port, mx.ports["mx"]
 
 
 def test_the_answers_are_those_of_postfix_where_nothing_speaks_against_it(ports: tuple[int, int]) -> None:

@@ -12,24 +12,16 @@ from smtpproxy.config.values import ScannerTarget
 from smtpproxy.facts.scan import ScanError
 from smtpproxy.message.body import bytes_body
 from smtpproxy.scanners.clamav import ClamAV
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.upstream import FakeUpstream
 from smtpproxy.testing.waiting import until
 
 SAMPLES = Path(__file__).parents[2] / "scripts/samples"
 EICAR = "X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
-CONFIG = """
-hostname = "mx.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "inbound"
-[handoff.inbound]
-kind = "proxy"
-to = ["{upstream}"]
-[relaying]
-domains = ["example.com"]
+SCANNER = """
 [scanner.clamav]
-to = ["clamav+unix:{socket}", "127.0.0.1:{port}"]
+to = ["clamav+unix:{0.socket}", "127.0.0.1:{0.port}"]
 """
 ENVELOPE = ("--from", "a@client.example", "--to", "b@example.com", "--header", "Subject: journey")
 
@@ -39,7 +31,7 @@ def test_with_the_sample(
     rule: Path, clamd: Callable[..., Any], start: Callable[..., RunningServer], swaks: Any, upstream: FakeUpstream
 ) -> None:
     scanner = clamd()
-    config = CONFIG.format(upstream=upstream.address, socket=scanner.socket, port=scanner.port)
+    config = one_listener("proxy", upstream.address, more=SCANNER.format(scanner))
     server = start(config, {rule.name: rule.read_text()})
 
     sent = swaks(server.port, *ENVELOPE, "--attach", EICAR)

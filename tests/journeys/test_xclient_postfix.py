@@ -7,21 +7,10 @@ from typing import Any
 
 import pytest
 
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
 
-CONFIG = """
-hostname = "front.example.com"
-[listener.mx]
-bind = ["127.0.0.1:0"]
-handoff = "inbound"
-xclient_from = ["127.0.0.1/32"]
-[handoff.inbound]
-kind = "proxy"
-to = ["127.0.0.1:{port}"]
-identity = "xclient"
-[relaying]
-domains = ["example.com"]
-"""
+IN_FRONT = 'xclient_from = ["127.0.0.1/32"]'
 
 RESTRICTIONS = {
     "smtpd_client_restrictions": "check_client_access inline:{"
@@ -32,6 +21,10 @@ RESTRICTIONS = {
 FROM = ("--from", "alice@client.test", "--to", "box@example.com", "--helo", "client.test")
 
 
+def config(mx: Any, listener: str = IN_FRONT) -> str:
+    return one_listener("proxy", f"127.0.0.1:{mx.ports['mx']}", listener=listener, settings='identity = "xclient"')
+
+
 @pytest.fixture
 def mx(postfix: Callable[..., Any]) -> Any:
     return postfix({"mx": {"smtpd_authorized_xclient_hosts": "127.0.0.0/8"}}, **RESTRICTIONS)
@@ -39,7 +32,7 @@ def mx(postfix: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def server(mx: Any, start: Callable[..., RunningServer]) -> RunningServer:
-    return start(CONFIG.format(port=mx.ports["mx"]))
+    return start(config(mx))
 
 
 def test_postfix_logs_the_clients_address_name_and_helo(mx: Any, server: RunningServer, swaks: Any) -> None:
@@ -54,8 +47,8 @@ def test_postfix_logs_the_clients_address_name_and_helo(mx: Any, server: Running
 def test_postfix_hears_of_a_login_that_a_server_in_front_of_us_vouches_for(
     mx: Any, start: Callable[..., RunningServer], swaks: Any
 ) -> None:
-    config = CONFIG.format(port=mx.ports["mx"]).replace("xclient_from", "xclient_login = true\nxclient_from")
-    sent = swaks(start(config).port, *FROM, "--xclient", "ADDR=192.0.2.7 NAME=host.client.test LOGIN=alice")
+    server = start(config(mx, f"{IN_FRONT}\nxclient_login = true"))
+    sent = swaks(server.port, *FROM, "--xclient", "ADDR=192.0.2.7 NAME=host.client.test LOGIN=alice")
     assert sent.returncode == 0, sent.stdout
     mx.logged("sasl_username=alice")
 

@@ -6,19 +6,10 @@ from pathlib import Path
 
 from gevent.pywsgi import WSGIServer
 
+from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import running_server
 
-TOML = """
-[listener.mx]
-bind = "127.0.0.1:0"
-handoff = "nowhere"
-[handoff.nowhere]
-kind = "discard"
-[relaying]
-domains = ["example.com"]
-[scripts]
-http_allow = ["127.0.0.1/32"]
-"""
+TOML = one_listener("discard", more='[scripts]\nhttp_allow = ["127.0.0.1/32"]')
 
 COUNT = """
 from smtpproxy.script import deny, store

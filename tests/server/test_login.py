@@ -30,18 +30,6 @@ OUTSIDE = ("MAIL FROM:<ann@example.com>", "RCPT TO:<x@elsewhere.example>")
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/api-key-login.py"
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
     file = tmp_path / "accounts"

@@ -23,18 +23,6 @@ Start = Callable[..., RunningServer]
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
 def issue(authority: trustme.CA, path: Path, *names: str, expired: bool = False) -> Path:
     """A certificate with its key in one file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from smtpproxy.config.limits import Limits, LimitTimeouts
 from smtpproxy.config.values import Duration, Size
 from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.front import ENVELOPE, Front
-from smtpproxy.testing.handoffs import FakeOutlet, live
+from smtpproxy.testing.handoffs import FakeOutlet
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.upstream import KEYWORDS, FakeUpstream
 from smtpproxy.testing.waiting import until
@@ -21,24 +21,6 @@ from smtpproxy.wire.extensions import Extensions
 Begin = Callable[..., Front]
 BINARY = ("MAIL FROM:<a@client.example> BODY=BINARYMIME", ENVELOPE[1])
 READING = "def on_message(mail): mail.notes.size = mail.body.size\n"
-
-
-@pytest.fixture
-def out() -> FakeOutlet:
-    return live()
-
-
-@pytest.fixture
-def front(tmp_path: Path, out: FakeOutlet) -> Iterator[Begin]:
-    fronts = []
-
-    def make(rule: str = "", **options: object) -> Front:
-        fronts.append(Front(out, folder=tmp_path, rules={"10-rule.py": rule} if rule else {}, **options))  # type: ignore[arg-type]
-        return fronts[-1]
-
-    yield make
-    for it in fronts:
-        it.close()
 
 
 def in_chunks(content: bytes, chance: random.Random) -> list[bytes]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -15,7 +14,7 @@ from smtpproxy.message.budget import Budget
 from smtpproxy.message.edits import Ledger, NoRoom
 from smtpproxy.message.header import HeaderBlock
 from smtpproxy.testing.front import ENVELOPE, Front
-from smtpproxy.testing.handoffs import FakeOutlet, live
+from smtpproxy.testing.handoffs import FakeOutlet
 from smtpproxy.testing.waiting import until
 
 KILO = 1 << 10
@@ -31,22 +30,12 @@ Begin = Callable[..., Front]
 
 
 @pytest.fixture
-def out() -> FakeOutlet:
-    return live()
-
-
-@pytest.fixture
-def front(tmp_path: Path, out: FakeOutlet) -> Iterator[Begin]:
-    fronts = []
-
+def front(front: Begin) -> Begin:
     def make(rule: str = "", **limits: int) -> Front:
         given = Limits(**{name: Size(value) for name, value in limits.items()})
-        fronts.append(Front(out, folder=tmp_path, rules={"10-rule.py": rule} if rule else {}, limits=given))
-        return fronts[-1]
+        return front(rule, limits=given)
 
-    yield make
-    for it in fronts:
-        it.close()
+    return make
 
 
 def test_a_message_that_would_not_fit_is_refused_at_mail_and_the_next_one_is_taken(front: Begin, out: FakeOutlet) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
@@ -16,32 +16,13 @@ from smtpproxy.config.values import Domains, Duration, Networks, Size
 from smtpproxy.session.session import Session
 from smtpproxy.testing.client import FakeClient, Reply
 from smtpproxy.testing.front import ENVELOPE, Front
-from smtpproxy.testing.handoffs import FakeOutlet, durable, live
+from smtpproxy.testing.handoffs import FakeOutlet, durable
 from smtpproxy.testing.process import RunningServer
 from smtpproxy.testing.waiting import until
 
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 
 Begin = Callable[..., Front]
-
-
-@pytest.fixture
-def out() -> FakeOutlet:
-    return live()
-
-
-@pytest.fixture
-def front(tmp_path: Path, out: FakeOutlet) -> Iterator[Begin]:
-    """Sessions in front of `out`, with this rule and these limits."""
-    fronts = []
-
-    def make(rule: str = "", *more: FakeOutlet, **options: object) -> Front:
-        fronts.append(Front(out, *more, folder=tmp_path, rules={"10-rule.py": rule} if rule else {}, **options))  # type: ignore[arg-type]
-        return fronts[-1]
-
-    yield make
-    for it in fronts:
-        it.close()
 
 
 def replies(client: FakeClient, stage: str = "") -> Reply:

@@ -14,7 +14,7 @@ from smtpproxy.config.limits import Limits, LimitTimeouts
 from smtpproxy.config.values import Duration, Size
 from smtpproxy.testing.client import FakeClient, Reply
 from smtpproxy.testing.front import ENVELOPE, Front
-from smtpproxy.testing.handoffs import FakeOutlet, live
+from smtpproxy.testing.handoffs import FakeOutlet
 from smtpproxy.testing.waiting import until
 
 SHORT = Duration(0.3)
@@ -24,25 +24,15 @@ Begin = Callable[..., Front]
 
 
 @pytest.fixture
-def out() -> FakeOutlet:
-    return live()
-
-
-@pytest.fixture
-def front(tmp_path: Path, out: FakeOutlet) -> Iterator[Begin]:
-    fronts = []
-
+def front(front: Begin) -> Begin:
     def make(rule: str = "", data_rate: int = 1024, **timeouts: float) -> Front:
         limits = Limits(
             data_rate=Size(data_rate), junk_commands=0, errors=0,
             timeouts=LimitTimeouts(**{name: Duration(seconds) for name, seconds in timeouts.items()}),
         )  # fmt: skip
-        fronts.append(Front(out, folder=tmp_path, rules={"10-rule.py": rule} if rule else {}, limits=limits))
-        return fronts[-1]
+        return front(rule, limits=limits)
 
-    yield make
-    for it in fronts:
-        it.close()
+    return make
 
 
 def drip(client: FakeClient, piece: bytes, every: float = STEP) -> Reply:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import gevent
 import pytest
-from gevent.event import Event
 from gevent.monkey import get_original
 
 from smtpproxy.stores.base import StoreError
@@ -62,51 +61,54 @@ def test_two_processes_on_one_file_are_exact(tmp_path: Path) -> None:
     store.close()
 
 
-def test_the_hub_is_never_held(tmp_path: Path) -> None:
-    """A ticker greenlet beside 500 that write: it never waits for more than 20 ms of work; one quiet run of ten will do."""
-    pauses = (_longest_pause_beside_writers(tmp_path / f"{run}.sqlite") for run in range(10))
-    assert any(pause < 0.02 for pause in pauses)
-
-
-def test_a_disk_that_takes_its_time_holds_those_who_ask_and_nobody_else(tmp_path: Path) -> None:
-    written = get_original("threading", "Event")()
-
-    def clock() -> float:
-        written.wait(10)  # the store's thread asks for the time amid its work
-        return time.time()
-
-    store = SqliteStore(tmp_path / "store.sqlite", clock)
-    asking = gevent.spawn(store.increment, "k")
+def _others_go_on() -> None:
     for _ in range(1000):
         gevent.sleep(0)
-    assert not asking.ready()
-    written.set()
+
+
+class Disk:
+    """The clock of a store, which its thread reads once a batch, amid its work: each time it takes as long as we want."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+        self._ready = get_original("threading", "Event")()
+
+    def __call__(self) -> float:
+        self.threads.append(get_original("_thread", "get_ident")())
+        self._ready.wait(10)
+        return time.time()
+
+    def is_ready(self) -> None:
+        self._ready.set()
+
+
+def test_five_hundred_who_ask_are_answered_a_hundred_at_a_time_by_a_thread(tmp_path: Path) -> None:
+    disk = Disk()
+    store = SqliteStore(tmp_path / "store.sqlite", disk)
+    asking = [gevent.spawn(store.increment, f"k{number % 50}") for number in range(500)]
+    _others_go_on()
+    assert not any(greenlet.ready() for greenlet in asking)
+    disk.is_ready()
+    gevent.joinall(asking, raise_error=True)
+    assert [store.get(f"k{number}") for number in range(50)] == [10] * 50
+    store.close()
+    batches = disk.threads[:-50]
+    assert 5 <= len(batches) <= 6, "the first takes what is there, those behind it a hundred each"
+    assert len(set(disk.threads)) == 1 and get_original("_thread", "get_ident")() not in disk.threads
+
+
+@pytest.mark.parametrize("act", ["increment", "close"])
+def test_a_disk_that_takes_its_time_holds_those_who_ask_and_nobody_else(tmp_path: Path, act: str) -> None:
+    disk = Disk()
+    store = SqliteStore(tmp_path / "store.sqlite", disk)
+    asking = gevent.spawn(store.increment, "k")
+    _others_go_on()
+    closing = gevent.spawn(store.close) if act == "close" else None
+    _others_go_on()
+    assert not asking.ready() and not (closing and closing.ready())
+    disk.is_ready()
     assert asking.get(timeout=10) == 1
-    store.close()
-
-
-def _longest_pause_beside_writers(path: Path) -> float:
-    store = SqliteStore(path)
-    done = Event()
-    ticker = gevent.spawn(_longest_pause, done)
-    gevent.joinall([gevent.spawn(_count, store, f"k{number % 50}") for number in range(500)], raise_error=True)
-    done.set()
-    store.close()
-    return float(ticker.get())
-
-
-def _count(store: SqliteStore, key: str) -> None:
-    for _ in range(10):
-        store.increment(key)
-
-
-def _longest_pause(done: Event) -> float:
-    longest, last = 0.0, time.thread_time()
-    while not done.is_set():
-        gevent.sleep(0)
-        now = time.thread_time()
-        longest, last = max(longest, now - last), now
-    return longest
+    store.close() if closing is None else closing.get(timeout=10)
 
 
 def test_a_locked_file_holds_those_who_ask_and_nobody_else(tmp_path: Path) -> None:

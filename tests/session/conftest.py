@@ -1,0 +1,30 @@
+"""Sessions in front of a hand-off that does as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from smtpproxy.testing.front import Front
+from smtpproxy.testing.handoffs import FakeOutlet, live
+
+
+@pytest.fixture
+def out() -> FakeOutlet:
+    return live()
+
+
+@pytest.fixture
+def front(tmp_path: Path, out: FakeOutlet) -> Iterator[Callable[..., Front]]:
+    """Sessions in front of `out`, with this rule and what else Front takes."""
+    fronts = []
+
+    def make(rule: str = "", *more: FakeOutlet, **options: object) -> Front:
+        fronts.append(Front(out, *more, folder=tmp_path, rules={"10-rule.py": rule} if rule else {}, **options))  # type: ignore[arg-type]
+        return fronts[-1]
+
+    yield make
+    for it in fronts:
+        it.close()

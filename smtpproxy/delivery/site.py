@@ -53,10 +53,15 @@ class Site:
             server.drop_idle(everything=True)
 
     def _deliver(self, mail: Mail, recipients: Sequence[Party], body: Body) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for first in range(0, len(recipients), RECIPIENTS):
-            outcomes += self._transaction(mail, recipients[first : first + RECIPIENTS], body)
-        return outcomes
+        outcomes: dict[int, Outcome] = {}
+        waiting = list(range(len(recipients)))
+        while waiting:
+            places, waiting = waiting[:RECIPIENTS], waiting[RECIPIENTS:]
+            found = dict(zip(places, self._transaction(mail, [recipients[place] for place in places], body), strict=True))
+            outcomes |= found
+            if any(outcome.reply.positive for outcome in found.values()):
+                waiting = [place for place in places if _too_many(found[place].reply)] + waiting
+        return [outcomes[place] for place in range(len(recipients))]
 
     def _transaction(self, mail: Mail, recipients: Sequence[Party], body: Body) -> list[Outcome]:
         """By the first server that says something of this mail."""
@@ -95,6 +100,11 @@ class Site:
             server.used -= 1
         server.keep(client)
         return replies
+
+
+def _too_many(reply: Reply) -> bool:
+    """For this transaction: the next one takes them (RFC 5321 4.5.3.1.10)."""
+    return reply.code == 452 and reply.enhanced in ("", "4.5.3")
 
 
 class _Stale(Exception):

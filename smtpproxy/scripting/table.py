@@ -75,7 +75,8 @@ class Rule:
         """Where a hook begins, for failures that no frame of the author's shows."""
         if isinstance(function, FunctionType):
             return f"{self.file}:{function.__code__.co_firstlineno}"
-        return self.file
+        line = getattr(function, "line", 0) if self.language == "lua" else 0
+        return f"{self.file}:{line}" if line else self.file
 
     def entry(self, hook: str) -> Entry:
         function: Any = self.hooks[hook]

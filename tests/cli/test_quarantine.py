@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from smtpproxy.cli.main import main
 from smtpproxy.handoff.shelf import items
 from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.instance import one_listener
@@ -46,6 +47,33 @@ def test_the_list_names_the_rule_that_failed(server: RunningServer, upstream: Fa
     assert "<a@client.example> to <b@example.com>, <c@example.com>" in line
     assert line.endswith("rule 10-scan failed, 10-scan.py:4 in on_message: ZeroDivisionError: division by zero")
     assert upstream.messages == []
+
+
+FAILING = {
+    "an error in Lua": ("lua", 'on_error = "quarantine"\nfunction on_header(mail) error("none") end', "LuaError: none"),
+    "no end in Lua": ("lua", 'on_timeout = "quarantine"\nfunction on_message(mail) while true do end end', "Timeout"),
+    "no end in Python": ("py", 'on_timeout = "quarantine"\ndef on_message(mail):\n    while True: pass\n', "Timeout"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILING)
+def test_whatever_has_failed_and_in_either_language(
+    start: Callable[..., RunningServer], upstream: FakeUpstream, kind: str
+) -> None:
+    language, rule, reason = FAILING[kind]
+    more = f'{JAIL}[rule.10-scan]\ncpu = "50ms"\n'
+    server = start(one_listener("proxy", upstream.address, more=more), {f"10-scan.{language}": rule})
+    with FakeClient.greeted(server.port) as client:
+        client.send("MAIL FROM:<a@client.example>")
+        client.send("RCPT TO:<b@example.com>")
+        assert client.message(MESSAGE).code == 250
+    (name,) = kept(server)
+    assert upstream.messages == []
+    told = quarantine(server, "list").stdout
+    assert f"rule 10-scan failed, 10-scan.{language}:" in told and reason in told
+    assert quarantine(server, "release", name).returncode == 0
+    assert upstream.messages[0].content.endswith(MESSAGE)
+    assert kept(server) == []
 
 
 def test_show(server: RunningServer) -> None:
@@ -109,6 +137,16 @@ def test_two_at_a_time_send_it_once(server: RunningServer, upstream: FakeUpstrea
     assert len(upstream.messages) == 1
     for process in both:
         process.communicate()
+
+
+def test_what_somebody_else_has_just_released_is_not_sent_again(
+    server: RunningServer, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (item,) = items(server.folder / "data" / "quarantine")
+    monkeypatch.setattr("fcntl.flock", lambda *_: item.note.unlink())  # the other one was at it when we came
+    assert main(["quarantine", "--config", str(server.folder), "release", item.name]) == 1
+    assert "it has just gone" in capsys.readouterr().err
+    assert upstream.messages == []
 
 
 def test_the_trace_is_kept_and_says_why(server: RunningServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
 
 from smtpproxy.config.schema import Breaker
@@ -70,16 +71,71 @@ def test_a_listener_has_the_rules_that_it_names(scripts: Any, language: str) -> 
 
 
 FAILS = {"py": "1 / 0", "lua": "error('no')"}
-FAILURES = ("on_error", "deny"), ("on_error", "continue"), ("on_error", "defer")
+SPINS = {"py": "while True: pass", "lua": "while true do end"}
+WAITS = {"py": "dns.mx('example.com')", "lua": "dns.mx('example.com')"}
+OVERRUNS = {"wall": (WAITS, {"wall": "50ms"}), "cpu": (SPINS, {"cpu": "50ms"})}
+DECLARED = pytest.mark.parametrize("declared", ["defer", "deny", "continue"])
+
+
+def by_hook(language: str, **verdicts: str) -> str:
+    """A table of verdicts by hook, in either language."""
+    if language == "py":
+        return repr(verdicts)
+    return "{ " + ", ".join(f"{name} = '{verdict}'" for name, verdict in verdicts.items()) + " }"
+
+
+def failing(scripts: Any, language: str, declared: str, line: str, settings: dict[str, Any] | None = None) -> None:
+    """A rule whose on_data and on_header are this line, in a server with a quarantine."""
+    scripts.restart({"a": settings or {}}, handoffs={"inbound": "proxy", "jail": "quarantine"})
+    scripts.doors["dns"] = SimpleNamespace(query=lambda *_: gevent.sleep(10))
+    both = hook(language, "on_data", "mail", line) + hook(language, "on_header", "mail", line)
+    scripts.write(f"a.{language}", f"{declared}\n{both}")
+    assert not scripts.rules.load().problems
+    scripts.rules.start(watch=False)
+    scripts.call.mail = a_mail()
+
+
+def answer(scripts: Any, hook: str = "on_data") -> str:
+    verdict = scripts.ask(hook, scripts.call.mail)
+    return verdict.kind if verdict is not None else f"to {scripts.call.mail.held}" if scripts.call.mail.held else "continue"
 
 
 @LANGUAGES
-@pytest.mark.parametrize(("name", "declared"), FAILURES)
-def test_a_failure_is_the_declared_verdict(scripts: Any, language: str, name: str, declared: str) -> None:
-    failing = f"{name} = '{declared}'\n" + hook(language, "on_rcpt", "mail, rcpt", FAILS[language])
-    scripts.write(f"a.{language}", failing)
-    scripts.rules.load()
-    assert scripts.rcpt().startswith(declared)
+@DECLARED
+def test_an_error_is_the_verdict_that_is_declared_for_it(scripts: Any, language: str, declared: str) -> None:
+    other = "deny" if declared != "deny" else "defer"
+    failing(scripts, language, f"on_error = '{declared}'\non_timeout = '{other}'", FAILS[language])
+    assert answer(scripts) == declared
+
+
+@LANGUAGES
+@DECLARED
+@pytest.mark.parametrize("time", OVERRUNS)
+def test_an_overrun_is_the_verdict_that_is_declared_for_it(scripts: Any, language: str, declared: str, time: str) -> None:
+    lines, budget = OVERRUNS[time]
+    other = "deny" if declared != "deny" else "defer"
+    failing(scripts, language, f"on_error = '{other}'\non_timeout = '{declared}'", lines[language], budget)
+    assert answer(scripts) == declared
+    (record,) = scripts.logged("rule_failed")
+    assert record["at"] == {"py": "a.py:5", "lua": "a.lua:3" if time == "wall" else "a.lua:4"}[language]
+    assert record["verdict"] == declared and f"over its {'CPU' if time == 'cpu' else 'wall'} budget" in record["error"]
+
+
+@LANGUAGES
+@pytest.mark.parametrize(("name", "lines"), [("on_error", FAILS), ("on_timeout", SPINS)])
+def test_a_failure_may_send_the_mail_into_quarantine(scripts: Any, language: str, name: str, lines: dict[str, str]) -> None:
+    failing(scripts, language, f"{name} = 'quarantine'", lines[language], {"cpu": "50ms"})
+    assert answer(scripts) == "to jail"
+    scripts.call.mail.via = "inbound"
+    assert scripts.call.mail.held == "jail", "no rule behind lets it out again"
+
+
+@LANGUAGES
+@pytest.mark.parametrize(("name", "lines"), [("on_error", FAILS), ("on_timeout", SPINS)])
+def test_or_each_hook_declares_its_own(scripts: Any, language: str, name: str, lines: dict[str, str]) -> None:
+    table = by_hook(language, on_data="deny", on_header="quarantine")
+    failing(scripts, language, f"{name} = {table}", lines[language], {"cpu": "50ms"})
+    assert [answer(scripts, "on_data"), answer(scripts, "on_header")] == ["deny", "to jail"]
 
 
 @LANGUAGES

@@ -114,6 +114,15 @@ def test_what_becomes_of_a_mail_does_not_reach_them() -> None:
     assert frozen.header["Subject"] == "one"
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_what_the_client_had_sent_by_then_is_seen(early: bool) -> None:
+    client = Client("s1", "192.0.2.1", 25, ListenerFacts("mx"))
+    client._ahead = lambda: early
+    frozen = freeze(client)
+    client._ahead = lambda: not early
+    assert frozen.spoke_early is early
+
+
 def test_other_values_stay_as_they_are() -> None:
     assert freeze("VRFY") == "VRFY"
 

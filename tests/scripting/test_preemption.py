@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from smtpproxy.facts.notes import Results
 from smtpproxy.scripting.doors.cache import Kept
 from smtpproxy.scripting.observers import observe
 from smtpproxy.scripting.runner import Call, decide
-from smtpproxy.scripting.trace import Trace
+from smtpproxy.scripting.trace import CPU, Trace
 
 BUDGET = 0.1
 """Seconds of CPU time that rules have here."""
@@ -101,6 +103,12 @@ def session(scripts: Any) -> str:
     return str(decide(chains, chains.on_rcpt, call, None, "user@example.com") or "continue")
 
 
+def busy(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
 def cpu(function: Callable[[], Any]) -> tuple[Any, float]:
     began = time.thread_time()
     return function(), time.thread_time() - began
@@ -148,6 +156,27 @@ def test_nobody_pays_for_what_others_use(metered: Any) -> None:
     )
     calls = [gevent.spawn(session, metered) for _ in range(5)]
     assert [call.get(timeout=10) for call in calls] == ["continue"] * 5
+
+
+def test_nor_for_what_others_used_just_before_it_was_called(metered: Any) -> None:
+    """A tick that finds a rule at work stands for 8 ms, most of them somebody else's: what is charged is not older."""
+    metered.load(a=f"import time\n{inspect.getsource(busy)}\ndef on_rcpt(mail, rcpt): busy(.003)")
+    charged = []
+    for _ in range(100):
+        busy(0.006)
+        metered.call.trace = trace = Trace("s1")
+        assert metered.rcpt() == "continue"
+        charged += [event[4] for event in trace.events if event[0] == CPU]
+    assert len(charged) >= 5, "the ticks fall into a third of the calls"
+    assert sum(used > 0.006 for used in charged) < len(charged) / 2, charged
+
+
+def test_nor_for_the_collector(metered: Any) -> None:
+    """Whoever happens to run then did not make all that garbage."""
+    heap = [[] for _ in range(200_000)]  # type: ignore[var-annotated]
+    times = int(3 * BUDGET / cpu(gc.collect)[1]) + 1
+    metered.load(a=f"import gc\ndef on_rcpt(mail, rcpt):\n    for _ in range({times}): gc.collect()")
+    assert (metered.rcpt(), len(heap)) == ("continue", 200_000)
 
 
 def test_waiting_is_not_charged(metered: Any) -> None:

@@ -21,8 +21,9 @@ def front(tmp_path: Path, out: FakeOutlet) -> Iterator[Callable[..., Front]]:
     """Sessions in front of `out`, with this rule and what else Front takes."""
     fronts = []
 
-    def make(rule: str = "", *more: FakeOutlet, **options: object) -> Front:
-        fronts.append(Front(out, *more, folder=tmp_path, rules={"10-rule.py": rule} if rule else {}, **options))  # type: ignore[arg-type]
+    def make(rule: str = "", *more: FakeOutlet, language: str = "py", **options: object) -> Front:
+        rules = {f"10-rule.{language}": rule} if rule else {}
+        fronts.append(Front(out, *more, folder=tmp_path, rules=rules, **options))  # type: ignore[arg-type]
         return fronts[-1]
 
     yield make

@@ -549,19 +549,26 @@ def test_who_does_not_wait_for_the_go_ahead_is_known(front: Begin, said: list[st
     assert service.logged("rule")[0]["early"] is early
 
 
-REFUSES_HEADERS = "from smtpproxy.script import deny\ndef on_header(mail): return deny('Not this', code='554 5.7.1')\n"
+REFUSES_HEADERS = {
+    "py": "from smtpproxy.script import deny\ndef on_header(mail): return deny('Not this', code='554 5.7.1')\n",
+    "lua": "function on_header(mail) return deny('Not this', {code = '554 5.7.1'}) end\n",
+}
+LANGUAGES = pytest.mark.parametrize("language", REFUSES_HEADERS)
 
 
-def test_what_is_left_of_a_refused_message_is_read(front: Begin) -> None:
-    client = front(REFUSES_HEADERS).begun()
+@LANGUAGES
+def test_what_is_left_of_a_refused_message_is_read(front: Begin, out: FakeOutlet, language: str) -> None:
+    client = front(REFUSES_HEADERS[language], language=language).begun()
     client.send("DATA")
     client.raw(b"Subject: x\r\n\r\nthe body begins\r\n")
     assert client.data(b"and ends\r\n.\r\n") == "554 5.7.1 Not this"
     assert client.send("NOOP").code == 250
+    assert out.delivered == []
 
 
-def test_or_the_connection_is_closed_behind_the_refusal(front: Begin) -> None:
-    client = front(REFUSES_HEADERS, drains=False).begun()
+@LANGUAGES
+def test_or_the_connection_is_closed_behind_the_refusal(front: Begin, language: str) -> None:
+    client = front(REFUSES_HEADERS[language], drains=False, language=language).begun()
     client.send("DATA")
     assert client.data(b"Subject: x\r\n\r\nthe body begins\r\n") == "554 5.7.1 Not this"
     assert client.closed()

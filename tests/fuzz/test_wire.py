@@ -270,7 +270,8 @@ def mutated(chance: random.Random) -> bytes:
         at, end = sorted(chance.randrange(len(data) + 1) for _ in range(2))
         piece = chance.choice([chance.choice(TOKENS), chance.randbytes(3), bytes(data[at:end]) * 2, b""])
         data[at:end] = piece * (chance.randrange(1, 400) if chance.random() < 0.1 else 1)
-    return bytes(data[:65536])
+        del data[65536:]
+    return bytes(data)
 
 
 def withstands(name: str, data: bytes) -> bool:

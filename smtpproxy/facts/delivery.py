@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from smtpproxy.facts.missing import Fact, put
-from smtpproxy.facts.notes import Notes
+from smtpproxy.facts.missing import put
+from smtpproxy.facts.notes import Noted, Notes, Results
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.wire.reply import Reply
 
 
-class Delivery(Fact):
+class Delivery(Noted):
     """One mail, the recipients that this attempt is about, and what became of it."""
 
-    __slots__ = ("age", "attempts", "host", "id", "notes", "recipients", "reply", "sender")
+    __slots__ = ("age", "attempts", "host", "id", "recipients", "reply", "sender")
     _noun = "delivery"
 
     id: str
@@ -30,8 +30,6 @@ class Delivery(Fact):
     """This one included."""
     age: float
     """Seconds since the mail was taken."""
-    notes: Notes
-    """What rules noted about the mail."""
 
     def __init__(
         self,
@@ -44,6 +42,7 @@ class Delivery(Fact):
         attempts: int = 1,
         age: float = 0.0,
         notes: Notes | None = None,
+        results: Results | None = None,
     ) -> None:
         put(self, "id", id)
         put(self, "sender", sender)
@@ -52,4 +51,5 @@ class Delivery(Fact):
         put(self, "reply", reply)
         put(self, "attempts", attempts)
         put(self, "age", age)
-        put(self, "notes", notes or Notes())
+        put(self, "_notes", notes)
+        put(self, "_results", results)

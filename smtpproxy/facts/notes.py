@@ -151,7 +151,7 @@ class Results(Fact):
 
 
 class Noted(Fact):
-    """A client or a mail: rules keep notes about it, checks leave results. Constructors set both slots to None."""
+    """A client, a mail or a delivery: rules keep notes about it, checks leave results. Constructors set both slots to None."""
 
     __slots__ = ("_notes", "_results")
 
@@ -160,7 +160,7 @@ class Noted(Fact):
 
     @property
     def notes(self) -> Notes:
-        """What rules keep for as long as the session, or the transaction, lasts."""
+        """What rules keep for as long as the session or the transaction lasts; a queue hands a mail's on to its deliveries."""
         if self._notes is None:
             put(self, "_notes", Notes())
         return self._notes  # type: ignore[return-value]

@@ -12,6 +12,7 @@ from smtpproxy.handoff.base import FULL, OK, not_kept
 from smtpproxy.message.body import Body
 from smtpproxy.queue.envelope import Envelope, Party
 from smtpproxy.queue.ledger import Draft
+from smtpproxy.queue.noted import carry, fit
 from smtpproxy.queue.queue import Queue
 from smtpproxy.wire.extensions import Extensions
 from smtpproxy.wire.reply import Reply
@@ -120,7 +121,7 @@ class Queued:
     def _envelope(self, mail: Mail) -> Envelope:
         client = self._client
         about = {"address": client.address, "helo": client.helo, "login": client.login}
-        return Envelope(
+        envelope = Envelope(
             mail.id,
             self._outlet.clock(),
             Party(mail.sender.path, dict(mail.params)),
@@ -129,6 +130,10 @@ class Queued:
             client.listener.name,
             {name: value for name, value in about.items() if value},
         )
+        carry(mail, self._recipients, envelope, envelope.recipients)
+        if left_out := fit(envelope):
+            self._outlet.queue.log("notes_left_out", level="warning", id=mail.id, names=left_out)
+        return envelope
 
 
 def _batches(chunks: Iterable[bytes]) -> Iterable[tuple[bool, list[bytes]]]:

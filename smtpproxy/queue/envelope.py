@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +25,8 @@ class Party(Struct, omit_defaults=True):
 
     path: str
     params: dict[str, str | None] = {}
+    notes: dict[str, Any] = {}
+    """What rules have noted about it, see queue/noted.py."""
 
     @property
     def domain(self) -> str:
@@ -49,6 +51,9 @@ class Envelope(Struct, omit_defaults=True):
     crc: int = 0
     dotted: bool = True
     """A line of the body may begin with a dot."""
+    notes: dict[str, Any] = {}
+    results: list[tuple[str, str, dict[str, Any]]] = []
+    """Of checks: name, word, and what they said besides."""
     version: int = VERSION
 
     binary = False

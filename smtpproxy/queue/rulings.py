@@ -16,6 +16,7 @@ from smtpproxy.facts.missing import put
 from smtpproxy.facts.recipient import Recipient, Sender
 from smtpproxy.queue.envelope import Party
 from smtpproxy.queue.ledger import Entry, Result
+from smtpproxy.queue.noted import carry, offer
 from smtpproxy.scripting.loader import Rules
 from smtpproxy.scripting.observers import observe
 from smtpproxy.scripting.runner import Call, Chains, decide
@@ -68,15 +69,15 @@ class Rulings:
         delivery = _delivery(entry, results, age)
         call = Call(trace=Trace(entry.envelope.id), doors=self._doors, client=_client(entry))
         verdict = decide(chains, chains.by_name.get(f"on_{moment}", ()), call, delivery)
+        carry(delivery, delivery.recipients, entry.envelope, _parties(entry, results))
         if chains.observed:
             observe(chains, f"watch_{moment}", call, delivery)
         return verdict
 
 
 def _delivery(entry: Entry, results: Sequence[Result], age: float) -> Delivery:
-    envelope = entry.envelope
-    parties = [envelope.recipients[result.rcpt] for result in results]
-    return Delivery(
+    envelope, parties = entry.envelope, _parties(entry, results)
+    delivery = Delivery(
         envelope.id,
         Sender(_address(envelope.sender), envelope.sender.params),
         [Recipient(_address(party), party.params) for party in parties],
@@ -85,6 +86,12 @@ def _delivery(entry: Entry, results: Sequence[Result], age: float) -> Delivery:
         attempts=entry.attempts + 1,
         age=age,
     )
+    offer(envelope, parties, delivery)
+    return delivery
+
+
+def _parties(entry: Entry, results: Sequence[Result]) -> list[Party]:
+    return [entry.envelope.recipients[result.rcpt] for result in results]
 
 
 def _client(entry: Entry) -> Client:

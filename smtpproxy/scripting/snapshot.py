@@ -14,7 +14,9 @@ from smtpproxy.facts.missing import put
 from smtpproxy.facts.notes import Notes, Results, as_dict
 from smtpproxy.facts.recipient import Recipient, Sender
 
-N = TypeVar("N", Mail, Client)
+N = TypeVar("N", Mail, Client, Delivery)
+
+
 class SnapshotChanged(AttributeError):
     """An observer tried to change what it looks on."""
 
@@ -124,9 +126,7 @@ def _delivery(delivery: Delivery) -> Delivery:
     frozen = copy.copy(delivery)
     frozen.sender = _party(delivery.sender)
     frozen.recipients = tuple(_party(rcpt) for rcpt in delivery.recipients)
-    frozen.notes = _notes(delivery.notes)
-    put(frozen, "__class__", _Delivery)
-    return frozen
+    return _closed(frozen, _Delivery, delivery._notes, delivery._results)
 
 
 def _closed(frozen: N, kind: type, notes: Notes | None, results: Results | None) -> N:

@@ -9,7 +9,12 @@ from smtpproxy.config.log import Log, LogLevels
 
 ORDER: Final = {"debug": 0, "info": 1, "warning": 2, "error": 3, "off": 4}
 AREAS: Final[Mapping[str, frozenset[str]]] = {
-    "mail": frozenset({"message", "refused", "partly_delivered", "delivered", "deferred", "failed", "expired", "queue_aside"}),
+    "mail": frozenset(
+        {
+            "message", "refused", "partly_delivered", "delivered", "deferred", "failed", "expired", "queue_aside",
+            "notes_left_out",
+        }
+    ),
     "session": frozenset(
         {
             "session", "command", "reply", "connection_refused", "tls_failed", "proxy_refused", "overloaded", "no_descriptors",

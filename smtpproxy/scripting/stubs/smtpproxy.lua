@@ -14,7 +14,7 @@
 ---@field login string|nil The name it logged in with.
 ---@field mails integer Messages that were taken from it in this session.
 ---@field name string|nil The confirmed host name; None when there is none or it could not be found out. Looked up once.
----@field notes Notes What rules keep for as long as the session, or the transaction, lasts.
+---@field notes Notes What rules keep for as long as the session or the transaction lasts; a queue hands a mail's on to its deliveries.
 ---@field octets integer Their size together, as they came in.
 ---@field port integer The effective one, 0 when it is not known.
 ---@field recipients_refused integer Recipients of its that were refused so far, by whomever.
@@ -70,7 +70,7 @@
 ---@field html string|nil The HTML that readers see, None when there is none; from on_message on. Raises ValueError above 10 MB.
 ---@field id string Of the mail: in the log, in our refusals and in its Received field.
 ---@field mime_defects string[] What is wrong with the structure: "boundary" (a multipart without one), "unclosed" (without a last delimiter), "depth", "parts", "header" (more than 100 levels, 10,000 parts, 64 KB: the rest is not taken apart).
----@field notes Notes What rules keep for as long as the session, or the transaction, lasts.
+---@field notes Notes What rules keep for as long as the session or the transaction lasts; a queue hands a mail's on to its deliveries.
 ---@field original Original The message as it came; from on_message on.
 ---@field params table<string, string|nil> ESMTP parameters of MAIL by upper-case name, values as sent.
 ---@field parts Part[] All MIME parts as edited, in the order in which they begin; the first is the message itself. From on_message on.
@@ -140,9 +140,10 @@
 ---@field attempts integer This one included.
 ---@field host string The server that answered, by name; empty while none has.
 ---@field id string Of the mail.
----@field notes Notes What rules noted about the mail.
+---@field notes Notes What rules keep for as long as the session or the transaction lasts; a queue hands a mail's on to its deliveries.
 ---@field recipients Recipient[] Those that this attempt is about.
 ---@field reply Reply|nil Its answer; None while there is none.
+---@field results Results What checks found.
 ---@field sender Sender Of the envelope.
 
 ---An address with the name that stands before it; what is no address is falsy and has its name all the same.

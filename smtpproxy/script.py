@@ -30,6 +30,7 @@ from smtpproxy.scripting.doors.lists import Lists
 from smtpproxy.scripting.doors.log import Log
 from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store
+from smtpproxy.scripting.doors.submit import SubmitError, submit
 from smtpproxy.scripting.doors.users import Users
 from smtpproxy.scripting.facade import together
 from smtpproxy.scripting.lists import ListError
@@ -40,9 +41,9 @@ from smtpproxy.wire.reply import Reply
 
 __all__ = [
     "Client", "Delivery", "Duration", "HttpError", "ListError", "Login", "Mail", "Notes", "Part", "Rate", "Recipient",
-    "Reply", "Results", "ScanError", "Secret", "Sender", "Size", "StoreError", "Verdict", "accept", "cache", "clamav",
-    "clock", "close", "defer", "deny", "digest", "dns", "every", "http", "json", "lists", "log", "notes", "settings", "sleep",
-    "store", "together", "users",
+    "Reply", "Results", "ScanError", "Secret", "Sender", "Size", "StoreError", "SubmitError", "Verdict", "accept", "cache",
+    "clamav", "clock", "close", "defer", "deny", "digest", "dns", "every", "http", "json", "lists", "log", "notes", "settings",
+    "sleep", "store", "submit", "together", "users",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[[], Any])

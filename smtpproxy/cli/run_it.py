@@ -152,12 +152,13 @@ class Trial:
         from smtpproxy.dns.zone import Zone
         from smtpproxy.server import build
         from smtpproxy.stores.memory import MemoryStore
+        from smtpproxy.testing.doors import Outbox
 
         self.given = answers(self.args.dns) if self.args.dns else {}
         live = self.args.live and not self.given
         self.zone = Zone(self.given)
         doors = build.doors(self.config, DnsResolver() if live else self.zone, lambda *_, **__: None)
-        doors |= {"store": MemoryStore(), "sleep": lambda seconds: None}
+        doors |= {"store": MemoryStore(), "sleep": lambda seconds: None, "submit": Outbox()}
         return doors if self.args.live else doors | {"http": NotAsked(), "clamav": NotAsked()}
 
     def _client(self, entrance: Entrance) -> Client:

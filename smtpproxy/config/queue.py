@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from smtpproxy.config.about import Count, about
-from smtpproxy.config.values import Duration, Size, Target
+from smtpproxy.config.values import Duration, Rate, Size, Target
 
 
 class QueueTimeouts(Struct, frozen=True, kw_only=True):
@@ -35,6 +35,9 @@ class Queue(Struct, frozen=True, kw_only=True):
     min_free: Annotated[
         Size, about("Octets of the disk that stay free: mail that would need them is answered 452 at RCPT; 0 for no such floor.")
     ] = Size(75 << 20)
+    submissions: Annotated[
+        Rate, about("Mails that a rule may submit() in so much time, for each rule and each worker; then it is an error there.")
+    ] = Rate.parse("1000/1h")
     helo: Annotated[str, about("The name given in EHLO; empty for the instance's hostname.")] = ""
     timeouts: Annotated[QueueTimeouts, about("How long a server may take.")] = QueueTimeouts()
 

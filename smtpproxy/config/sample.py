@@ -27,7 +27,7 @@ from smtpproxy.config.schema import (
     Trace,
 )
 from smtpproxy.config.users import Users
-from smtpproxy.config.values import Duration, Endpoint, ScannerTarget, Size, Target
+from smtpproxy.config.values import Duration, Endpoint, Rate, ScannerTarget, Size, Target
 
 WIDTH: Final = 100
 
@@ -93,7 +93,7 @@ def literal(value: Any) -> str:
             return str(value)
         case dict():
             return "{ " + ", ".join(f"{key} = {literal(item)}" for key, item in value.items()) + " }"
-        case str() | PurePath() | Endpoint() | Target() | ScannerTarget() | LdapServer():
+        case str() | PurePath() | Rate() | Endpoint() | Target() | ScannerTarget() | LdapServer():
             return json.dumps(str(value), ensure_ascii=False)
         case frozenset():
             return literal(sorted(value))

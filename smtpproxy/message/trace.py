@@ -39,6 +39,11 @@ def received_line(origin: str, *, id: str, recipient: str | None, date: str) -> 
     return f"{origin}{id}{last}\r\n".encode("utf-8", "surrogateescape")
 
 
+def received_here(*, hostname: str, rule: str, id: str, date: str) -> bytes:
+    """The whole field of a message that a rule has submitted: it has come from nowhere else."""
+    return f"Received: by {hostname} ({_comment(f'smtpproxy, rule {rule}')}) id {id};\r\n\t{date}\r\n".encode()
+
+
 def address_literal(address: str) -> str:
     """``[192.0.2.1]`` or ``[IPv6:2001:db8::1]`` (RFC 5321 4.1.3); without an address (a local socket) localhost."""
     if not address:

@@ -34,6 +34,7 @@ from smtpproxy.scripting.doors.lists import Lists
 from smtpproxy.scripting.doors.log import Log
 from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store, holder
+from smtpproxy.scripting.doors.submit import SubmitError, submit
 from smtpproxy.scripting.doors.users import Users
 from smtpproxy.scripting.lists import ListError
 from smtpproxy.scripting.secret import Secret
@@ -154,7 +155,8 @@ class Facade(ModuleType):
             "settings": settings, "together": together, "every": every, "notes": notes,
             "cache": Cache(), "clamav": Clamav(), "dns": Dns(), "http": Http(), "json": Json(), "lists": Lists(), "log": Log(),
             "store": Store(), "HttpError": HttpError, "ListError": ListError, "ScanError": ScanError, "StoreError": StoreError,
-            "clock": Clock(), "digest": Digest(), "sleep": sleep, "users": Users(), **TYPES,
+            "clock": Clock(), "digest": Digest(), "sleep": sleep, "submit": submit, "SubmitError": SubmitError,
+            "users": Users(), **TYPES,
         }  # fmt: skip
         self.__all__ = tuple(self.names)
         vars(self).update(self.names)

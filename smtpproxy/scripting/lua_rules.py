@@ -18,6 +18,7 @@ from smtpproxy.scripting.doors.lists import Lists, Lookup
 from smtpproxy.scripting.doors.log import Log
 from smtpproxy.scripting.doors.sleep import sleep
 from smtpproxy.scripting.doors.store import Store
+from smtpproxy.scripting.doors.submit import submit
 from smtpproxy.scripting.doors.users import Accounts, Users
 from smtpproxy.scripting.facade import Timer, interval_seconds
 from smtpproxy.scripting.instance import Instance, check_hook
@@ -70,7 +71,7 @@ def doors() -> Mapping[str, Any]:
 
 def operations() -> Mapping[str, Callable[..., Any]]:
     """What can be asked, by dotted name: each may block, the running call says through what."""
-    found: dict[str, Callable[..., Any]] = {"sleep": sleep}
+    found: dict[str, Callable[..., Any]] = {"sleep": sleep, "submit": submit}
     for name, door in doors().items():
         for question in DOORS[name]:
             path = f"{name}.{question}"

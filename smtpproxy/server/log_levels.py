@@ -11,7 +11,7 @@ ORDER: Final = {"debug": 0, "info": 1, "warning": 2, "error": 3, "off": 4}
 AREAS: Final[Mapping[str, frozenset[str]]] = {
     "mail": frozenset(
         {
-            "message", "refused", "partly_delivered", "delivered", "deferred", "failed", "expired", "queue_aside",
+            "message", "refused", "partly_delivered", "delivered", "deferred", "failed", "expired", "queue_aside", "submitted",
             "notes_left_out",
         }
     ),

@@ -15,6 +15,7 @@ from smtpproxy.queue.queue import Queue
 from smtpproxy.queue.rulings import Rulings
 from smtpproxy.queue.schedule import Schedule
 from smtpproxy.queue.sender import Sender
+from smtpproxy.queue.submissions import Bounds, Submissions
 from smtpproxy.server.build import timeouts
 from smtpproxy.server.clock import Ids, SystemClock
 from smtpproxy.server.keys import Keys
@@ -55,6 +56,13 @@ def queue(
         log,
     )
     return Queue(config.data / FOLDER, sender, clock.time, log, schedule.longest, settings.min_free)
+
+
+def submissions(config: Config, queue: Queue | None, clock: SystemClock, log: LogLine) -> Submissions:
+    """What rules reach as submit()."""
+    limits = config.limits
+    bounds = Bounds(limits.message_size, limits.recipients, limits.received, config.queue.submissions)
+    return Submissions(queue, config.hostname, Ids(), clock, log, bounds)
 
 
 def _addresses(config: Config) -> set[str]:

@@ -34,7 +34,7 @@ from smtpproxy.server.link import Link
 from smtpproxy.server.listeners import Admission, Listener
 from smtpproxy.server.logs import Log
 from smtpproxy.server.pressure import Pressure
-from smtpproxy.server.queueing import queue
+from smtpproxy.server.queueing import queue, submissions
 from smtpproxy.server.refused import Refused
 from smtpproxy.server.running import StateFile, sweep
 from smtpproxy.server.sockets import Sockets, open_missing
@@ -99,6 +99,7 @@ class Worker:
         self._traces = TraceKeeper(config.trace, config.data, self.log, self.rules.library.hiding)
         rulings = Rulings(self.rules, self.doors)
         self._queue = queue(config, self._keys, self.clock, self.resolver, self.log, rulings)
+        self.doors["submit"] = submissions(config, self._queue, self.clock, self.log)
         self._outlets = build.outlets(config, self._keys, self.clock, self.log, outlets or {}, self._queue)
         self._learned.recall(self._outlets)
         self._state_file = StateFile(config.data, self.rules, self._sessions)

@@ -123,8 +123,8 @@ class World:
 class RuleUnderTest:
     """One rule or several, loaded at their first run as the server loads them.
 
-    `dns`, `http`, `clamav`, `users`, `store`, `cache` and `clock` are all the world that they see; globals, notes of the worker
-    and what they keep last from run to run, up to the end of the test.
+    `dns`, `http`, `clamav`, `users`, `outbox`, `store`, `cache` and `clock` are all the world that they see; globals, notes
+    of the worker and what they keep last from run to run, up to the end of the test.
     """
 
     def __init__(self, world: World, files: Sequence[Path]) -> None:
@@ -139,6 +139,8 @@ class RuleUnderTest:
         self.cache = world.doors.cache
         self.clamav = world.doors.clamav
         self.users = world.doors.users
+        self.outbox = world.doors.outbox
+        """What was submitted is in `outbox.taken`."""
         self.handoffs = {"quarantine": "quarantine"}
         """Kinds of the hand-offs that rules choose, by name; what is not here is a proxy."""
 

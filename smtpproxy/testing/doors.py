@@ -12,6 +12,7 @@ from smtpproxy.dns.zone import Zone
 from smtpproxy.facts.scan import Scan, ScanError
 from smtpproxy.net.http import Fetcher, HttpError, Request, Response
 from smtpproxy.scripting.doors.cache import Kept
+from smtpproxy.scripting.doors.submit import Submission
 from smtpproxy.scripting.list_files import ListFiles
 from smtpproxy.stores.base import Store
 from smtpproxy.stores.memory import MemoryStore
@@ -104,6 +105,17 @@ class FakeUsers(dict[str, FakeAccounts]):
         super().__setitem__(name, FakeAccounts(accounts))
 
 
+class Outbox:
+    """Takes what rules submit; `taken` holds it, and nothing is sent."""
+
+    def __init__(self) -> None:
+        self.taken: list[Submission] = []
+
+    def submit(self, submission: Submission) -> str:
+        self.taken.append(submission)
+        return f"submitted.{len(self.taken)}"
+
+
 class Logged(NamedTuple):
     """What a rule has written into the log."""
 
@@ -140,6 +152,7 @@ class Doors:
         self.clamav = FakeScanner(viruses)
         self.lists = ListFiles(folder or Path(), self.log)
         self.users = FakeUsers(users or {})
+        self.outbox = Outbox()
 
     def log(self, event: str, **fields: Any) -> None:
         """One record."""
@@ -151,5 +164,5 @@ class Doors:
         return {
             "dns": self.dns, "http": self.http, "store": self.store, "cache": self.cache, "log": self.log,
             "clamav": self.clamav, "lists": self.lists, "clock": self.clock, "sleep": self.clock.advance,
-            "users": self.users,
+            "users": self.users, "submit": self.outbox,
         }  # fmt: skip

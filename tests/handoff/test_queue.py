@@ -11,35 +11,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from gevent.event import Event
 
 from smtpproxy.facts.client import Client
 from smtpproxy.handoff.queue import QueueOutlet
-from smtpproxy.queue.ledger import Entry, Ledger
-from smtpproxy.queue.queue import Queue
+from smtpproxy.queue.ledger import Entry
 from smtpproxy.queue.room import FreeSpace
-from smtpproxy.queue.sender import Sender
 from smtpproxy.queue.sqlite import SqliteLedger
 from smtpproxy.testing.front import Front
 from smtpproxy.testing.handoffs import live
+from smtpproxy.testing.queues import idle_queue
 from smtpproxy.testing.waiting import until
 from smtpproxy.wire.reply import Reply
 
 MESSAGE = b"Subject: hello\r\n\r\n.dots\r\ntext\r\n"
 COPY = 'def on_message(mail):\n    mail.add_copy("queue")\n'
-
-
-class Idle:
-    """A sender that sends nothing."""
-
-    busy = 0
-
-    def serve(self, ledger: Ledger, wake: Event, *, last: bool = False) -> bool:
-        return bool(wake.wait())
-
-    def stop(self) -> None: ...
-    def close(self) -> None: ...
-    def sweep(self) -> None: ...
 
 
 class Office:
@@ -48,8 +33,7 @@ class Office:
     def __init__(self, folder: Path) -> None:
         self.said: list[str] = []
         self.bodies = folder / "queue" / "1" / "bodies"
-        self.queue = Queue(folder / "queue", cast(Sender, Idle()), time.time, lambda *_, **__: None, 3600)
-        self.queue.start()
+        self.queue = idle_queue(folder / "queue", time.time)
         self.outlet = QueueOutlet("queue", self.queue, time.time, self._say)
         self.out = live()
         self.folder = folder / "scripts"

@@ -19,7 +19,7 @@ def test_every_hook_is_there() -> None:
 def test_every_question_is_there() -> None:
     assert [question for questions in DOORS.values() for question in questions if f"---@field {question} fun(" not in TEXT] == []
     questions = {f"{path}.{question}" for path, questions in DOORS.items() for question in questions}
-    assert set(operations()) == questions | {"sleep"}
+    assert set(operations()) == questions | {"sleep", "submit"}
     assert "\nfunction sleep(seconds) end\n" in TEXT
 
 

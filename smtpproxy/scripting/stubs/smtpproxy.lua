@@ -308,6 +308,14 @@ function every(interval, f, options) end
 ---@param seconds number|string
 function sleep(seconds) end
 
+---Send a mail: a text with its subject, or a whole message as `content`. Its id, once the queue has it on disk.
+---@param to any
+---@param subject? string
+---@param text? string
+---@param options? { sender?: any, content?: string }
+---@return string
+function submit(to, subject, text, options) end
+
 ---This ends the hook's chain: nothing more is asked. With `relay` the client may relay, too.
 ---@param text? string
 ---@param options? { relay?: boolean }

@@ -31,6 +31,7 @@ def within(seconds: float) -> Iterator[None]:
     except gevent.Timeout as late:
         if late is not timer:
             raise
+        late.__traceback__ = None  # its frames hold what was given up, and so its sockets, until the next collection
         raise Unanswered(f"no answer within {seconds:g} s") from None
     finally:
         timer.close()

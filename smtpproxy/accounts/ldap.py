@@ -200,6 +200,8 @@ def close(connection: Connection) -> None:
     """Without waiting for anything; raises nothing."""
     with suppress(Exception):  # ldap3 raises what it likes of a connection that has died
         connection.unbind()
+    if connection.socket is not None:  # ldap3 forgets the one that was still connecting
+        connection.socket.close()
 
 
 def _values(attributes: Any, wanted: Sequence[str]) -> tuple[str, ...]:

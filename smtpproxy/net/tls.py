@@ -38,6 +38,7 @@ def server_context(minimum: str, clients: str, ca: Path | None, ciphers: str = "
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = VERSIONS[minimum]
     context.set_ciphers(ciphers or CIPHERS)
+    context.num_tickets = 1  # not two: mail servers open one connection after another, and each gives the next ticket
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if clients != "none":
         context.verify_mode = ssl.CERT_REQUIRED if clients == "require" else ssl.CERT_OPTIONAL

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -28,8 +27,10 @@ drain = "1s"
 """
 CONFIG = one_listener("discard", more=LIMITS)
 MEGABYTE = 1 << 20
-SERVED_WITHIN = {True: 0.1, False: 1.0}
-"""Seconds, by whether the proof runs in full; the suite runs on machines that have other work."""
+COUNTS = {True: 0.99, False: 0.5}
+"""Which of the times is looked at, by whether the proof runs in full: in the suite there are too few for a 99th of 100."""
+NOTICED = {True: 0.02, False: 1.0}
+"""Seconds more than twice what it takes alone; the suite runs on machines that have other work."""
 FLAT = 4 * MEGABYTE
 IDLE = {True: 20 * 1024, False: 40 * 1024}
 """Octets of memory for a connection; among few of them, what is made once counts for more."""
@@ -135,7 +136,7 @@ def test_slow_clients(server: RunningServer, proof: Any) -> None:
         client.close()
     proof.figure("served alone", spread(alone))
     proof.figure(f"served beside {len(slow)} slow clients", spread(times))
-    assert statistics.median(times) < SERVED_WITHIN[proof.full]
+    assert unharmed(alone, times, proof.full)
 
 
 def drip(clients: list[FakeClient], turns: Iterator[int]) -> None:
@@ -176,7 +177,7 @@ def test_idle_connections(fresh: RunningServer, proof: Any) -> None:
     proof.figure(f"{count} idle connections", f"{each / 1024:.1f} KB each")
     proof.figure("served alone", spread(alone))
     proof.figure("served beside them", spread(times))
-    assert statistics.median(times) < SERVED_WITHIN[proof.full]
+    assert unharmed(alone, times, proof.full)
     assert each < IDLE[proof.full]
     until(lambda: serve_one(server.port) < 1.0, 10, "served when they have left")
 
@@ -186,8 +187,17 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def unharmed(alone: list[float], beside: list[float], full: bool) -> bool:
+    """Sessions beside others take as long as those that are alone, but for what a busy machine does to both."""
+    return share(beside, COUNTS[full]) < 2 * share(alone, COUNTS[full]) + NOTICED[full]
+
+
+def share(times: list[float], part: float) -> float:
+    """The time within which so many of them were done."""
+    return sorted(times)[min(len(times) - 1, int(len(times) * part))]
+
+
 def spread(times: list[float]) -> str:
     """For people."""
-    ordered = sorted(times)
-    late = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
-    return f"median {statistics.median(ordered) * 1000:.1f} ms, 99th of 100 {late * 1000:.1f} ms ({len(ordered)} sessions)"
+    median, late = (share(times, part) * 1000 for part in (0.5, 0.99))
+    return f"median {median:.1f} ms, 99th of 100 {late:.1f} ms ({len(times)} sessions)"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from smtpproxy.net.tls import server_context
 from smtpproxy.testing.client import FakeClient
 from smtpproxy.testing.front import ENVELOPE
 from smtpproxy.testing.process import RunningServer, running_server
@@ -199,6 +200,10 @@ def test_a_session_is_resumed_by_whichever_worker(
         resumed.append(client.socket.session_reused)
         ticket = client.socket.session
     assert all(resumed)
+
+
+def test_a_full_handshake_gives_one_ticket() -> None:
+    assert server_context("1.2", "none", None).num_tickets == 1
 
 
 def test_a_rule_may_forbid_starttls(start: Start, authority: trustme.CA, tmp_path: Path) -> None:

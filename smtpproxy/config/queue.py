@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from smtpproxy.config.about import Count, about
+from smtpproxy.config.template import NoticeText
 from smtpproxy.config.values import Duration, Rate, Size, Target
 
 
@@ -22,6 +23,32 @@ class QueueTimeouts(Struct, frozen=True, kw_only=True):
     final: Annotated[Duration, about("To answer the end of the message. Whoever is less patient delivers twice.")] = Duration(600)
 
 
+class Notice(Struct, frozen=True, kw_only=True):
+    """Notices to senders. The texts have places for values: %(recipients)s with what was said of each, %(sender)s, %(hostname)s,
+    %(id)s of the mail, %(arrival)s, and %(until)s, when the last attempt is made."""
+
+    full: Annotated[
+        Size, about("A mail up to this size is given back whole where its sender wants that (RET=FULL); of others the header is.")
+    ] = Size(64 << 10)
+    failed_subject: Annotated[str, about("The subject where a recipient could not be reached.")] = "Mail could not be delivered"
+    failed: Annotated[NoticeText, about("The text for those recipients.")] = NoticeText(
+        "Your mail could not be delivered to these recipients:\n\n%(recipients)s"
+    )
+    delayed_subject: Annotated[str, about("The subject of a warning.")] = "Mail is delayed"
+    delayed: Annotated[NoticeText, about("The text for those recipients.")] = NoticeText(
+        "Your mail could not be delivered to these recipients yet. We go on trying until\n%(until)s; "
+        "it need not be sent again.\n\n%(recipients)s"
+    )
+    relayed_subject: Annotated[str, about("The subject where the next server sends no notices.")] = "Mail was handed on"
+    relayed: Annotated[NoticeText, about("The text for those recipients.")] = NoticeText(
+        "Your mail was handed to the servers of these recipients, which may send no notice\nof its delivery:\n\n%(recipients)s"
+    )
+    delivered_subject: Annotated[str, about("The subject where all was delivered.")] = "Mail was delivered"
+    delivered: Annotated[NoticeText, about("The text for those recipients.")] = NoticeText(
+        "Your mail was delivered to these recipients:\n\n%(recipients)s"
+    )
+
+
 class Queue(Struct, frozen=True, kw_only=True):
     """Mail that is kept here and delivered afterwards: what a hand-off of kind queue takes."""
 
@@ -31,6 +58,9 @@ class Queue(Struct, frozen=True, kw_only=True):
     lifetime: Annotated[
         Duration, about("What could not be delivered for so long goes back to its sender.")
     ] = Duration(5 * 86400)
+    warn: Annotated[
+        Duration, about("After so long the sender of a mail that still waits is told of it, once; 0 for never.")
+    ] = Duration(4 * 3600)
     connections: Annotated[Count, about("Connections at one time to one destination, for each worker; 0 for any number.")] = 20
     min_free: Annotated[
         Size, about("Octets of the disk that stay free: mail that would need them is answered 452 at RCPT; 0 for no such floor.")
@@ -40,6 +70,7 @@ class Queue(Struct, frozen=True, kw_only=True):
     ] = Rate.parse("1000/1h")
     helo: Annotated[str, about("The name given in EHLO; empty for the instance's hostname.")] = ""
     timeouts: Annotated[QueueTimeouts, about("How long a server may take.")] = QueueTimeouts()
+    notice: Annotated[Notice, about("What senders are told.")] = Notice()
 
 
 class Route(Struct, frozen=True, kw_only=True):

@@ -9,10 +9,27 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from smtpproxy.config.values import BadValue
+
 _PLACE: Final = re.compile(r"%\((\w*)\)s")
 
 LOGIN: Final = frozenset({"name"})
 ADDRESS: Final = frozenset({"address", "local_part", "domain"})
+NOTICE: Final = frozenset({"recipients", "sender", "hostname", "id", "arrival", "until"})
+
+
+class NoticeText(str):
+    """The text of a notice, with places for what it is about."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, raw: object) -> NoticeText:
+        if not isinstance(raw, str):
+            raise BadValue(f"expected a text, got {raw!r}")
+        for name in sorted(Template(raw).names - NOTICE):
+            raise BadValue(f"%({name})s is unknown here: there is {', '.join(f'%({one})s' for one in sorted(NOTICE))}")
+        return cls(raw)
 
 
 class Template:

@@ -24,6 +24,10 @@ class Outcome(NamedTuple):
 
     reply: Reply
     host: str = ""
+    onward: bool = False
+    """The server knows DSN, and what was asked for with it (RFC 3461 5.2.1)."""
+    final: bool = False
+    """What it has taken is in the mailbox: it speaks LMTP."""
 
 
 class Site:
@@ -68,7 +72,7 @@ class Site:
         last = Outcome(Reply(451, "4.4.1", "No server of this destination can be reached"))
         for server in self.servers:
             try:
-                return [Outcome(reply, str(server)) for reply in self._at(server, mail, recipients, body)]
+                return self._at(server, mail, recipients, body)
             except TryNext as refused:
                 last = Outcome(refused.reply, str(server))
             except UpstreamLost as lost:
@@ -77,7 +81,7 @@ class Site:
                     break
         return [last] * len(recipients)
 
-    def _at(self, server: Upstream, mail: Mail, recipients: Sequence[Party], body: Body) -> list[Reply]:
+    def _at(self, server: Upstream, mail: Mail, recipients: Sequence[Party], body: Body) -> list[Outcome]:
         """A kept connection may have died at rest: then once more over a fresh one."""
         kept = server.take()
         if kept is not None:
@@ -87,7 +91,7 @@ class Site:
 
     def _over(
         self, client: SmtpClient, server: Upstream, mail: Mail, recipients: Sequence[Party], body: Body
-    ) -> list[Reply]:
+    ) -> list[Outcome]:
         server.used += 1
         try:
             replies = transact(client, mail, recipients, body)
@@ -99,7 +103,7 @@ class Site:
         finally:
             server.used -= 1
         server.keep(client)
-        return replies
+        return [Outcome(reply, str(server), "DSN" in client.extensions, client.lmtp) for reply in replies]
 
 
 def _too_many(reply: Reply) -> bool:

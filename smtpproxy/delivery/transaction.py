@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from smtpproxy.delivery.needs import Mail, Party, mail_command, rcpt_command, unkept, unmet
+from smtpproxy.delivery.needs import Mail, Party, mail_command, rcpt_command, unmet
 from smtpproxy.delivery.smtp import SmtpClient, UpstreamLost
 from smtpproxy.message.body import Body
 from smtpproxy.wire.reply import Reply
@@ -56,21 +56,18 @@ def _envelope(client: SmtpClient, mail: Mail, recipients: Sequence[Party]) -> li
     """The answers to RCPT; to MAIL where that was refused."""
     offered = client.extensions
     together = "PIPELINING" in offered
-    refused = [unkept(rcpt, offered) if rcpt.params else None for rcpt in recipients]
-    asked = [rcpt for rcpt, lacking in zip(recipients, refused, strict=True) if lacking is None]
     client.send(mail_command(mail, offered))
     if together:
-        for rcpt in asked:
+        for rcpt in recipients:
             client.send(rcpt_command(rcpt, offered))
     first = client.reply("MAIL", client.timeouts.mail)
     if not first.positive:
         if first.transient:
             raise TryNext(first)
-        for _ in asked if together else ():
+        for _ in recipients if together else ():
             client.reply("RCPT", client.timeouts.mail)
         return [first] * len(recipients)
-    answers = iter([_ask(client, rcpt, together) for rcpt in asked])
-    return [next(answers) if lacking is None else lacking for lacking in refused]
+    return [_ask(client, rcpt, together) for rcpt in recipients]
 
 
 def _ask(client: SmtpClient, rcpt: Party, asked: bool) -> Reply:

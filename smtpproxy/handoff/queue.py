@@ -19,7 +19,7 @@ from smtpproxy.wire.reply import Reply
 
 Log = Callable[[str, Client], None]
 
-CARRIES = Extensions.parse(["8BITMIME", "SMTPUTF8", "CHUNKING"])
+CARRIES = Extensions.parse(["8BITMIME", "SMTPUTF8", "CHUNKING", "DSN"])
 BATCH = 1 << 20
 """Octets of a message that are in memory at a time."""
 

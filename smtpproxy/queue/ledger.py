@@ -10,13 +10,16 @@ until its holder is gone. Calls block their greenlet only; they raise LedgerErro
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, cast, get_args
 
 from smtpproxy.message.body import Body
 from smtpproxy.queue.envelope import Envelope
 
-State = Literal["delivered", "failed", "deferred", "told"]
-"""Of a recipient. `told`: failed, and the sender knows."""
+State = Literal["delivered", "relayed", "received", "failed", "told", "deferred", "warned"]
+"""Of a recipient. `relayed` and `received` are delivered, to a server that tells nobody or to a mailbox, and the sender is
+still to hear of it. `told`: failed, and the sender knows. `warned`: deferred, and the sender knows."""
+Kind = Literal["delivered", "failed", "deferred"]
+_KINDS: dict[State, Kind] = {"relayed": "delivered", "received": "delivered", "told": "failed", "warned": "deferred"}
 KNOWN: frozenset[str] = frozenset(get_args(State))
 
 
@@ -32,6 +35,11 @@ class Result(NamedTuple):
     reply: str
     host: str = ""
 
+    @property
+    def kind(self) -> Kind:
+        """Whatever the sender knows of it."""
+        return _KINDS.get(self.state) or cast(Kind, self.state)
+
 
 class Entry(NamedTuple):
     """A mail in the queue. `due` and `envelope.time` are seconds since the epoch, `attempts` those that are over."""
@@ -45,7 +53,7 @@ class Entry(NamedTuple):
         """The recipients who still wait for it."""
         return [
             rcpt for rcpt in range(len(self.envelope.recipients))
-            if rcpt not in self.results or self.results[rcpt].state == "deferred"
+            if rcpt not in self.results or self.results[rcpt].kind == "deferred"
         ]  # fmt: skip
 
 

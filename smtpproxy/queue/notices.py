@@ -4,60 +4,122 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from smtpproxy.message.notice import Failure, failure_notice
+from smtpproxy.config.queue import Notice
+from smtpproxy.config.template import Template
+from smtpproxy.message.notice import Action, Fate, Report, Returned
 from smtpproxy.message.trace import smtp_date
+from smtpproxy.queue import dsn
 from smtpproxy.queue.envelope import Damaged, Envelope, Party
 from smtpproxy.queue.ledger import Draft, Entry, Ledger, Result
 
-HEADER = 64 << 10
+HEADER: Final = 64 << 10
 """Octets that are given back of a header at the most."""
+ORDER: Final[tuple[Action, ...]] = ("failed", "delayed", "relayed", "delivered")
+"""The worst first: it has the subject."""
 
 
 class Notices:
-    """`new_id` names them, `clock` tells seconds since the epoch."""
+    """`new_id` names them, `clock` tells seconds since the epoch, a mail is tried for
+    `lifetime` seconds, and its sender is warned after `warn` (0: never)."""
 
-    __slots__ = ("_clock", "_hostname", "_new_id")
+    __slots__ = ("_clock", "_hostname", "_lifetime", "_new_id", "_settings", "_texts", "_warn")
 
-    def __init__(self, hostname: str, new_id: Callable[[], str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        hostname: str,
+        new_id: Callable[[], str],
+        clock: Callable[[], float],
+        warn: float,
+        lifetime: float,
+        settings: Notice,
+    ) -> None:
         self._hostname = hostname
         self._new_id = new_id
         self._clock = clock
+        self._warn = warn
+        self._lifetime = lifetime
+        self._settings = settings
+        self._texts = {action: Template(getattr(settings, action)) for action in ORDER}
 
-    def failure(self, ledger: Ledger, entry: Entry, failures: Sequence[Result]) -> tuple[Draft, Envelope]:
-        """The notice, its body on disk. Raises LedgerError and OSError."""
+    def overdue(self, entry: Entry) -> bool:
+        """It is time for a warning, if there has been none yet."""
+        return 0 < self._warn <= self._clock() - entry.envelope.time
+
+    def in_time(self, due: float, entry: Entry) -> float:
+        """`due`, or the moment of the warning if that comes first: it tells of an attempt that has just been made."""
+        warning = entry.envelope.time + self._warn
+        return min(due, warning) if warning > self._clock() else due
+
+    def make(self, ledger: Ledger, entry: Entry, results: Sequence[Result]) -> tuple[Draft, Envelope]:
+        """The notice of what is owed, its body on disk. Raises LedgerError and OSError."""
         envelope, id, now = entry.envelope, self._new_id(), self._clock()
-        content = failure_notice(
+        fates = sorted((dsn.fate(envelope, it) for it in results), key=lambda fate: ORDER.index(fate.action))
+        content = Report(
             id=id,
             hostname=self._hostname,
             sender=envelope.sender.path,
             date=_date(now),
+            subject=getattr(self._settings, f"{fates[0].action}_subject"),
+            text=self._text(envelope, fates),
+            mail=envelope.id,
             arrival=_date(envelope.time),
-            failures=[Failure(envelope.recipients[it.rcpt].path, it.reply, it.host) for it in failures],
-            header=_header(ledger, entry),
-        )
+            fates=fates,
+            returned=self._returned(ledger, entry, failed=fates[0].action == "failed"),
+            envid=dsn.decoded(envelope.params.get("ENVID") or ""),
+            until=_date(envelope.time + self._lifetime),
+            utf8=envelope.smtputf8 or not all(fate.recipient.isascii() for fate in fates),
+        ).content()
         draft = ledger.draft(id)
         draft.dotted = b"\n." in content
         ledger.hold(draft, [content])
-        params: dict[str, str | None] = {} if content.isascii() else {"BODY": "8BITMIME", "SMTPUTF8": None}
-        to = [Party(envelope.sender.path)]
-        return draft, Envelope(id, now, Party("", params), to, envelope.handoff, envelope.listener)
+        return draft, self._envelope(envelope, id, now, content)
+
+    def _envelope(self, mail: Envelope, id: str, now: float, content: bytes) -> Envelope:
+        params: dict[str, str | None] = {} if content.isascii() else {"BODY": "8BITMIME"}
+        if not (mail.sender.path + "".join(rcpt.path for rcpt in mail.recipients)).isascii() or mail.smtputf8:
+            params["SMTPUTF8"] = None
+        return Envelope(id, now, Party("", params), [Party(mail.sender.path)], mail.handoff, mail.listener)
+
+    def _text(self, envelope: Envelope, fates: Sequence[Fate]) -> str:
+        values = {
+            "sender": envelope.sender.path,
+            "hostname": self._hostname,
+            "id": envelope.id,
+            "arrival": _date(envelope.time),
+            "until": _date(envelope.time + self._lifetime),
+        }
+        found = []
+        for action in ORDER:
+            about = [fate.words() for fate in fates if fate.action == action]
+            if about:
+                found.append(self._texts[action].fill({**values, "recipients": "\n".join(about)}, str))
+        return "\n".join(found)
+
+    def _returned(self, ledger: Ledger, entry: Entry, *, failed: bool) -> Returned:
+        """RET is about failures alone (RFC 3461 4.3)."""
+        full = (entry.envelope.params.get("RET") or "").upper() == "FULL" and entry.envelope.size <= self._settings.full
+        if failed and full:
+            found, complete = _read(ledger, entry, whole=True)
+            if complete:
+                return Returned(found, whole=True)
+        found, _ = _read(ledger, entry, whole=False)
+        header, mark, _ = found.partition(b"\r\n\r\n")
+        return Returned(header + b"\r\n" if mark else found[: found.rfind(b"\r\n") + 2])
 
 
-def _header(ledger: Ledger, entry: Entry) -> bytes:
-    """What can be read of it."""
+def _read(ledger: Ledger, entry: Entry, *, whole: bool) -> tuple[bytes, bool]:
+    """What can be read of a body, as far as it is wanted, and whether all of it is there."""
     found = b""
     try:
         for chunk in ledger.body(entry).content():
             found += chunk
-            if b"\r\n\r\n" in found or len(found) >= HEADER:
+            if not whole and (b"\r\n\r\n" in found or len(found) >= HEADER):
                 break
     except Damaged:
-        pass
-    header, mark, _ = found.partition(b"\r\n\r\n")
-    if mark:
-        return header + b"\r\n"
-    return found[: found.rfind(b"\r\n") + 2]
+        return found, False
+    return found, True
 
 
 def _date(moment: float) -> str:

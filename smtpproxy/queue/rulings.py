@@ -51,7 +51,7 @@ class Rulings:
         if chains is None or not (chains.on_delivered or chains.on_deferred or chains.observed):
             return
         for state in ("delivered", "deferred"):
-            if found := [result for result in results if result.state == state]:
+            if found := [result for result in results if result.kind == state]:
                 self._ask(chains, state, entry, found, age)
 
     def bounced(self, entry: Entry, results: Sequence[Result], age: float) -> bool:

@@ -14,8 +14,9 @@ from gevent.event import Event
 
 from smtpproxy.delivery.route import NoRoute, Route, Routes
 from smtpproxy.delivery.site import Outcome, Site
-from smtpproxy.queue.envelope import Damaged, Envelope
-from smtpproxy.queue.ledger import Again, Aside, Draft, Entry, Gone, Ledger, LedgerError, Result, Then
+from smtpproxy.queue import dsn
+from smtpproxy.queue.envelope import Damaged
+from smtpproxy.queue.ledger import Again, Aside, Entry, Gone, Ledger, LedgerError, Result, Then
 from smtpproxy.queue.notices import Notices
 from smtpproxy.queue.rulings import Rulings
 from smtpproxy.queue.schedule import Schedule
@@ -31,8 +32,6 @@ TROUBLE: Final = 5.0
 """Seconds until a ledger that could not be read or written is tried again."""
 SITES: Final = 1000
 """Sites without a delivery that are remembered."""
-WORDS: Final = 500
-"""Characters that are kept of a reply."""
 
 Log = Callable[..., None]
 T = TypeVar("T")
@@ -193,12 +192,12 @@ class Sender:
         else:
             parties = [envelope.recipients[rcpt] for rcpt in rcpts]
             outcomes = self._site(refused).deliver(envelope, parties, ledger.body(entry))
-        results = [_result(rcpt, outcome) for rcpt, outcome in zip(rcpts, outcomes, strict=True)]
-        if found := [result for result in results if result.state == "delivered"]:
+        results = [dsn.result(entry, rcpt, outcome) for rcpt, outcome in zip(rcpts, outcomes, strict=True)]
+        if found := [result for result in results if result.kind == "delivered"]:
             self.log("delivered", **self._about(entry, found))
-        if found := [result for result in results if result.state == "deferred"]:
+        if found := [result for result in results if result.kind == "deferred"]:
             self.log("deferred", **self._about(entry, found))
-        if found := [result for result in results if result.state == "failed"]:
+        if found := [result for result in results if result.kind == "failed"]:
             self.log("failed", **self._about(entry, found))
         return results
 
@@ -218,28 +217,25 @@ class Sender:
         entry.results.update((result.rcpt, result) for result in results)
         due = self._schedule.next(entry.attempts + 1, envelope.time, now)
         if due is None:
-            expired = [result._replace(state="failed") for result in entry.results.values() if result.state == "deferred"]
+            expired = [result._replace(state="failed") for result in entry.results.values() if result.kind == "deferred"]
             if expired:
                 self.log("expired", **self._about(entry, expired))
             entry.results.update((result.rcpt, result) for result in expired)
         failures = [result for result in entry.results.values() if result.state == "failed"]
-        then: Then = Again(due) if due is not None and entry.pending() else Gone()
-        notice = None
-        if failures and self._rulings.bounced(entry, failures, self._age(entry)):
-            if envelope.sender.path:
-                notice = self._notice(ledger, entry, failures)
-            elif isinstance(then, Gone):
-                then = Aside("a notice could not be delivered")
-                self.log("queue_aside", level="warning", id=envelope.id, reason=then.reason)
-        told = [result._replace(state="told") for result in failures] if not isinstance(then, Aside) else []
+        then: Then = Again(self._notices.in_time(due, entry)) if due is not None and entry.pending() else Gone()
+        owed = dsn.owed(entry, self._notices.overdue(entry))
+        if failures and not self._rulings.bounced(entry, failures, self._age(entry)):
+            owed = [result for result in owed if result.state != "failed"]
+        elif failures and not envelope.sender.path and isinstance(then, Gone):
+            then = Aside("a notice could not be delivered")
+            self.log("queue_aside", level="warning", id=envelope.id, reason=then.reason)
+        notice = self._insist(entry, lambda: self._notices.make(ledger, entry, owed)) if owed else None
+        told = [dsn.told(result) for result in {*failures, *owed}] if not isinstance(then, Aside) else []
         self._record(ledger, entry, [*results, *told], then, notice)
         self._rulings.after(entry, [it for it in results if entry.results[it.rcpt] == it], self._age(entry))
 
     def _age(self, entry: Entry) -> float:
         return self._clock() - entry.envelope.time
-
-    def _notice(self, ledger: Ledger, entry: Entry, failures: list[Result]) -> tuple[Draft, Envelope]:
-        return self._insist(entry, lambda: self._notices.failure(ledger, entry, failures))
 
     def _record(self, ledger: Ledger, entry: Entry, results: Sequence[Result], then: Then | None, notice: Any = None) -> None:
         self._insist(entry, lambda: ledger.record(entry, results, then, notice))
@@ -265,9 +261,3 @@ class Sender:
             "age": round(self._age(entry), 3),
             "reply": first.reply,
         }
-
-
-def _result(rcpt: int, outcome: Outcome) -> Result:
-    reply = outcome.reply
-    state = "delivered" if reply.positive else "deferred" if reply.transient else "failed"
-    return Result(rcpt, state, str(reply)[:WORDS], outcome.host)  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def queue(
         Routes(static, resolver, config.hostname, _addresses(config)),
         site,
         schedule,
-        Notices(config.hostname, Ids(), clock.time),
+        Notices(config.hostname, Ids(), clock.time, settings.warn, settings.lifetime, settings.notice),
         rulings,
         clock.time,
         log,

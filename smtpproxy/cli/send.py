@@ -135,7 +135,10 @@ def _opening(client: SmtpClient, args: argparse.Namespace) -> Iterator[Reply]:
     name = args.helo or socket.gethostname()
     yield client.hello(name)
     if args.tls:
-        yield client.start_tls(_context(), None)
+        try:
+            yield client.start_tls(_context(), None)
+        except ssl.SSLError as error:  # it has answered, and not as TLS has it
+            raise UpstreamLost("TLS handshake", error.strerror or str(error)) from None
         yield client.hello(name)
     if args.auth is not None:
         yield _login(client, args)

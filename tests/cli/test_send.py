@@ -258,9 +258,15 @@ def test_a_server_without_tls_gets_no_mail(send: Send, upstream: FakeUpstream, c
 
 
 def test_a_handshake_that_fails(send: Send, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]) -> None:
-    upstream.on("STARTTLS", "220 2.0.0 Go")  # and then it knows nothing of TLS
-    assert send("--tls", "--timeout", "0.3") == 1
+    upstream.on("STARTTLS", "220 2.0.0 Go")  # and then it knows nothing of TLS: silent, unless the hello looks like a line
+    assert send("--tls", "--timeout", "2") == 1
     assert "(TLS handshake)" in capsys.readouterr().err
+
+
+def test_a_handshake_that_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeUpstream(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as upstream:  # it has no certificate to show
+        assert main(["send", "--port", str(upstream.port), "--tls"]) == 1
+    assert "ALERT_HANDSHAKE_FAILURE" in (said := capsys.readouterr().err) and "(TLS handshake)" in said
 
 
 def test_parameters_the_server_does_not_know_are_left_out(send: Send, upstream: FakeUpstream) -> None:

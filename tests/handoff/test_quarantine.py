@@ -65,21 +65,9 @@ def test_a_message_is_two_files_in_the_folder_of_its_day(jail: Jail) -> None:
     assert item.note.stat().st_mode & 0o777 == 0o600
 
 
-def test_it_is_synced_before_the_answer_both_files_and_both_folders(jail: Jail, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[str] = []
-    fsync, rename = os.fsync, os.rename
-
-    def spy(descriptor: int) -> None:
-        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
-        fsync(descriptor)
-
-    def renamed(old: Path, new: Path) -> None:
-        synced.append(f"rename {Path(new).name}")
-        rename(old, new)
-
+def test_it_is_synced_before_the_answer_both_files_and_both_folders(jail: Jail, synced: list[str]) -> None:
     jail.send()
-    monkeypatch.setattr(os, "fsync", spy)
-    monkeypatch.setattr(os, "rename", renamed)
+    synced.clear()
     assert jail.send().code == 250
     (day,) = {item.slip.day for item in items(jail.folder)}
     assert synced == ["2.1.eml", "2.1.json", HELD, "rename 2.1.eml", "rename 2.1.json", day, HELD]

@@ -91,22 +91,8 @@ def test_the_envelope_and_the_message_are_kept(office: Office, front: Front) -> 
     assert (office.bodies / envelope.name).stat().st_mode & 0o777 == 0o600
 
 
-def test_it_is_synced_before_the_answer_the_body_and_its_name(
-    office: Office, front: Front, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[str] = []
-    fsync, rename = os.fsync, os.rename
-
-    def spy(descriptor: int) -> None:
-        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
-        fsync(descriptor)
-
-    def renamed(old: Path, new: Path) -> None:
-        synced.append(f"rename {Path(new).name}")
-        rename(old, new)
-
-    monkeypatch.setattr(os, "fsync", spy)
-    monkeypatch.setattr(os, "rename", renamed)
+def test_it_is_synced_before_the_answer_the_body_and_its_name(office: Office, front: Front, synced: list[str]) -> None:
+    synced.clear()
     assert send(front).code == 250
     assert synced == [".1.1", "rename 1.1", "bodies"]
 

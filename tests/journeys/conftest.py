@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from private_daemons import Daemon, children, free_port, program
+from private_daemons import Daemon, children, free_port, program, several
 
 from smtpproxy.config.values import ScannerTarget
 from smtpproxy.scanners.clamav import ClamAV
@@ -267,52 +267,34 @@ class Clamd(Daemon):
 @pytest.fixture
 def clamd(folder: Path) -> Iterator[Callable[..., Clamd]]:
     """Start a private clamd: clamd(StreamMaxLength="100K")."""
-    started: list[Clamd] = []
+    with several(folder, "clamd") as begin:
 
-    def starter(**settings: str) -> Clamd:
-        place = folder / f"clamd{len(started)}"
-        place.mkdir()
-        started.append(Clamd(place, **settings))
-        started[-1].start()
-        return started[-1]
+        def starter(**settings: str) -> Clamd:
+            return begin(lambda place: Clamd(place, **settings))
 
-    yield starter
-    for instance in started:
-        instance.stop()
+        yield starter
 
 
 @pytest.fixture
 def postfix(folder: Path) -> Iterator[Callable[..., Postfix]]:
     """Start private Postfix instances: postfix({"mx": {"-o setting": ...}}, main_cf_setting=...)."""
-    started: list[Postfix] = []
+    with several(folder, "postfix") as begin:
 
-    def starter(services: Mapping[str, Mapping[str, str]], **settings: str) -> Postfix:
-        place = folder / f"postfix{len(started)}"
-        place.mkdir()
-        started.append(Postfix(place, services, settings))
-        started[-1].start()
-        return started[-1]
+        def starter(services: Mapping[str, Mapping[str, str]], **settings: str) -> Postfix:
+            return begin(lambda place: Postfix(place, services, settings))
 
-    yield starter
-    for instance in started:
-        instance.stop()
+        yield starter
 
 
 @pytest.fixture
 def dovecot(folder: Path) -> Iterator[Callable[..., DovecotLmtp]]:
     """Start a private Dovecot: dovecot("alice", "bob")."""
-    started: list[DovecotLmtp] = []
+    with several(folder, "dovecot") as begin:
 
-    def starter(*users: str) -> DovecotLmtp:
-        place = folder / f"dovecot{len(started)}"
-        place.mkdir()
-        started.append(DovecotLmtp(place, users))
-        started[-1].start()
-        return started[-1]
+        def starter(*users: str) -> DovecotLmtp:
+            return begin(lambda place: DovecotLmtp(place, users))
 
-    yield starter
-    for instance in started:
-        instance.stop()
+        yield starter
 
 
 class Swaks:

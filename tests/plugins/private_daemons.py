@@ -8,7 +8,9 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -50,6 +52,8 @@ def children(pid: int) -> dict[int, str]:
                 number, _, name = head.partition(" (")
                 names[int(number)] = name
     return names
+
+D = TypeVar("D", bound="Daemon")
 
 
 class Daemon:
@@ -109,3 +113,23 @@ class Daemon:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         until(lambda: not any(runs(pid) for pid in offspring), 10.0, f"the end of {offspring}")
+
+
+@contextlib.contextmanager
+def several(folder: Path, name: str) -> Iterator[Callable[[Callable[[Path], D]], D]]:
+    """Start servers, each made in a folder of its own below this one, and stop them all in the end."""
+    started: list[Daemon] = []
+
+    def begin(make: Callable[[Path], D]) -> D:
+        place = folder / f"{name}{len(started)}"
+        place.mkdir()
+        server = make(place)
+        started.append(server)
+        server.start()
+        return server
+
+    try:
+        yield begin
+    finally:
+        for server in started:
+            server.stop()

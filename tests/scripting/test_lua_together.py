@@ -17,6 +17,19 @@ from smtpproxy.stores.memory import MemoryStore
 from smtpproxy.testing.waiting import until
 
 
+def endless() -> tuple[Callable[[], None], Event]:
+    """A door that nobody comes out of by himself, and what is set when somebody was put out."""
+    ended = Event()
+
+    def wait() -> None:
+        try:
+            Event().wait()
+        finally:
+            ended.set()
+
+    return wait, ended
+
+
 def run(body: str, **doors: Callable[..., Any]) -> str:
     rule = LuaRule(f"function on_load()\n{body}\nend".encode(), "a", "a.lua", {}, doors)
     with gevent.Timeout(10):
@@ -94,27 +107,13 @@ class TestErrors:
         assert "fail: no2" in run(body, fail=fail)
 
     def test_those_who_wait_are_ended(self) -> None:
-        ended = Event()
-
-        def wait() -> None:
-            try:
-                Event().wait()
-            finally:
-                ended.set()
-
+        wait, ended = endless()
         body = "pcall(together, function() wait() end, function() nap() error('bad') end) return deny('x')"
         assert run(body, wait=wait, nap=lambda: gevent.sleep(0)) == "x"
         assert ended.wait(15)
 
     def test_a_killed_call_leaves_nobody_behind(self) -> None:
-        ended = Event()
-
-        def wait() -> None:
-            try:
-                Event().wait()
-            finally:
-                ended.set()
-
+        wait, ended = endless()
         rule = LuaRule(b"function on_load() together(function() wait() end) end", "a", "a.lua", {}, {"wait": wait})
         asking = gevent.spawn(rule.hooks["on_load"])
         gevent.idle()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import trustme
-from private_daemons import Daemon, free_port
+from private_daemons import Daemon, free_port, several
 
 UNPACKED = Path(os.environ.get("SMTPPROXY_TEST_SERVERS") or "/var/cache/smtpproxy-tests")
 USERS = {"opensmtpd": 701, "opensmtpq": 702, "box": 65534}
@@ -239,19 +239,25 @@ class PostfixMta:
 @pytest.fixture
 def mta(folder: Path, postfix: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """Start a mail server: mta("exim", certificates, smarthost=PORT, size="20000000")."""
-    started: list[Mta] = []
+    with several(folder, "mta") as begin:
 
-    def starter(name: str, certificates: Certificates | None = None, *, smarthost: int = 0, size: str = "20000000") -> Any:
-        if name == "postfix":
-            return PostfixMta(postfix, certificates, smarthost, size)
-        place = folder / f"{name}{len(started)}"
-        place.mkdir()
-        kind = {"exim": Exim, "opensmtpd": OpenSmtpd}[name]
-        server = kind(place, certificates, smarthost, size)
-        started.append(server)
-        server.start()
-        return server
+        def starter(name: str, certificates: Certificates | None = None, *, smarthost: int = 0, size: str = "20000000") -> Any:
+            if name == "postfix":
+                return PostfixMta(postfix, certificates, smarthost, size)
+            kind = {"exim": Exim, "opensmtpd": OpenSmtpd}[name]
+            return begin(lambda place: kind(place, certificates, smarthost, size))
 
-    yield starter
-    for server in started:
-        server.stop()
+        yield starter
+
+
+@pytest.fixture
+def no_nobody() -> dict[str, str]:
+    """A rule that refuses one recipient."""
+    rule = """
+from smtpproxy.script import deny
+
+def on_rcpt(mail, rcpt):
+    if rcpt.local_part == "nobody":
+        return deny("No such user here", code="550 5.1.1")
+"""
+    return {"10-nobody.py": rule}

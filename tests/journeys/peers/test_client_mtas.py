@@ -26,13 +26,6 @@ to = ["{upstream}"]
 [relaying]
 domains = ["example.com"]
 """
-RULE = """
-from smtpproxy.script import deny
-
-def on_rcpt(mail, rcpt):
-    if rcpt.local_part == "nobody":
-        return deny("No such user here", code="550 5.1.1")
-"""
 HEADER = b"From: alice@example.com\r\nDate: Mon, 23 Nov 2026 18:00:00 +0000\r\nMessage-Id: <1@client.test>\r\n"
 CONTENT = HEADER + b"Subject: hello\r\n\r\n.dots\r\n..more\r\n  end  \r\n" + "größer\r\n".encode() + b"x" * 900 + b"\r\n"
 LARGE = HEADER + b"Subject: large\r\n\r\n" + (b"." * 76 + b"\r\n") * 65_000
@@ -44,8 +37,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def server(start: Start, upstream: FakeUpstream, certificates: Any) -> RunningServer:
-    return start(CONFIG.format(tls=certificates, upstream=upstream.address), {"10-nobody.py": RULE})
+def server(start: Start, upstream: FakeUpstream, certificates: Any, no_nobody: dict[str, str]) -> RunningServer:
+    return start(CONFIG.format(tls=certificates, upstream=upstream.address), no_nobody)
 
 
 @pytest.fixture

@@ -31,13 +31,6 @@ to = ["{upstream}"]
 [relaying]
 domains = ["example.com"]
 """
-RULE = """
-from smtpproxy.script import deny
-
-def on_rcpt(mail, rcpt):
-    if rcpt.local_part == "nobody":
-        return deny("No such user here", code="550 5.1.1")
-"""
 CONTENT = (
     b"Subject: hello\r\nX-Odd:  two  spaces \r\n\t folded\r\n\r\n"
     b".dots\r\n..more\r\n  end  \r\n" + "größer\r\n".encode() + b"x" * 900 + b"\r\n\r\n.\r\nlast\r\n"
@@ -151,10 +144,15 @@ class Door:
 
 @pytest.fixture(params=["proxy", "relay"])
 def door(
-    start: Callable[..., RunningServer], upstream: FakeUpstream, certificates: Any, folder: Path, request: pytest.FixtureRequest
+    start: Callable[..., RunningServer],
+    upstream: FakeUpstream,
+    certificates: Any,
+    folder: Path,
+    no_nobody: dict[str, str],
+    request: pytest.FixtureRequest,
 ) -> Door:
     config = CONFIG.format(tls=certificates, upstream=upstream.address, kind=request.param)
-    return Door(start(config, {"10-nobody.py": RULE}), upstream, certificates, folder)
+    return Door(start(config, no_nobody), upstream, certificates, folder)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

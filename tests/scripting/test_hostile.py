@@ -27,6 +27,7 @@ kind = "discard"
 domains = ["example.com"]
 [limits]
 connections_per_client = 0
+lag = "0s"
 [scripts]
 breaker = {{ action = "off" }}
 {0}

@@ -125,7 +125,7 @@ def _line(row: Row) -> str:
     envelope = row.envelope
     if envelope is None:
         return f"{row.name}  damaged  {row.reason}"
-    said = next((result.reply for result in row.results.values() if result.kind != "delivered"), "")
+    said = next((result.reply for result in row.results.values() if result.became != "delivered"), "")
     waits = [envelope.recipients[rcpt].path for rcpt in _pending(row)]
     told = row.reason or said
     state = row.state if row.state != "queued" else f"due {stamp(row.due)}"
@@ -134,7 +134,7 @@ def _line(row: Row) -> str:
 
 def _pending(row: Row) -> list[int]:
     recipients = row.envelope.recipients if row.envelope else []
-    return [n for n in range(len(recipients)) if n not in row.results or row.results[n].kind == "deferred"]
+    return [n for n in range(len(recipients)) if n not in row.results or row.results[n].became == "deferred"]
 
 
 def _json(row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,33 @@ from msgspec import Meta, Struct
 
 from smtpproxy.config.about import Count, about
 from smtpproxy.config.template import NoticeText
-from smtpproxy.config.values import Duration, Rate, Size, Target
+from smtpproxy.config.values import BadValue, Duration, Rate, Size, Target
+
+_KIND = re.compile(r"[a-z][a-z0-9-]*")
+
+
+class ReplyClass:
+    """A kind of refusal and the words by which it is known. Written "greylisted: come back later"; the words are a regular
+    expression, upper and lower case alike."""
+
+    __slots__ = ("name", "pattern")
+
+    def __init__(self, name: str, pattern: re.Pattern[str]) -> None:
+        self.name = name
+        self.pattern = pattern
+
+    @classmethod
+    def parse(cls, raw: object) -> ReplyClass:
+        name, _, pattern = raw.partition(":") if isinstance(raw, str) else ("", "", "")
+        if not _KIND.fullmatch(name) or not pattern.strip():
+            raise BadValue(f"expected a kind and a pattern, got {raw!r}", '"greylisted: come back later"')
+        try:
+            return cls(name, re.compile(pattern.strip(), re.IGNORECASE))
+        except re.error as wrong:
+            raise BadValue(f"{pattern.strip()!r} is no regular expression: {wrong}") from None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.pattern.pattern}"
 
 
 class QueueTimeouts(Struct, frozen=True, kw_only=True):
@@ -61,6 +88,13 @@ class Queue(Struct, frozen=True, kw_only=True):
     warn: Annotated[
         Duration, about("After so long the sender of a mail that still waits is told of it, once; 0 for never.")
     ] = Duration(4 * 3600)
+    classes: Annotated[
+        tuple[ReplyClass, ...],
+        about(
+            'Refusals by their words, before the kinds that are known: "greylisted: come back later". The words are a regular '
+            "expression; the kind stands in the log and is `delivery.kind` for rules."
+        ),
+    ] = ()
     connections: Annotated[Count, about("Connections at one time to one destination, for each worker; 0 for any number.")] = 20
     min_free: Annotated[
         Size, about("Octets of the disk that stay free: mail that would need them is answered 452 at RCPT; 0 for no such floor.")

@@ -65,7 +65,9 @@ SURFACE: Mapping[type, Names] = {
         "local_part domain address original notes params relay via copy verdict", "local_part domain address relay via verdict"
     ),
     Address: _names("local_part domain"),
-    Delivery: _names("id sender recipients host reply attempts age notes results"),
+    Delivery: _names(
+        "id sender recipients host reply kind attempts age notes results notice notice_subject", "notice notice_subject"
+    ),
     Mailbox: _names("local_part domain phrase"),
     HeaderView: _names("", "", "get get_all addresses add prepend remove"),
     BodyView: _names("size", "", "bytes chunks replace append splice"),

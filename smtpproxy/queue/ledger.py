@@ -18,8 +18,8 @@ from smtpproxy.queue.envelope import Envelope
 State = Literal["delivered", "relayed", "received", "failed", "told", "deferred", "warned"]
 """Of a recipient. `relayed` and `received` are delivered, to a server that tells nobody or to a mailbox, and the sender is
 still to hear of it. `told`: failed, and the sender knows. `warned`: deferred, and the sender knows."""
-Kind = Literal["delivered", "failed", "deferred"]
-_KINDS: dict[State, Kind] = {"relayed": "delivered", "received": "delivered", "told": "failed", "warned": "deferred"}
+Became = Literal["delivered", "failed", "deferred"]
+_BECAME: dict[State, Became] = {"relayed": "delivered", "received": "delivered", "told": "failed", "warned": "deferred"}
 KNOWN: frozenset[str] = frozenset(get_args(State))
 
 
@@ -36,9 +36,9 @@ class Result(NamedTuple):
     host: str = ""
 
     @property
-    def kind(self) -> Kind:
+    def became(self) -> Became:
         """Whatever the sender knows of it."""
-        return _KINDS.get(self.state) or cast(Kind, self.state)
+        return _BECAME.get(self.state) or cast(Became, self.state)
 
 
 class Entry(NamedTuple):
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
         """The recipients who still wait for it."""
         return [
             rcpt for rcpt in range(len(self.envelope.recipients))
-            if rcpt not in self.results or self.results[rcpt].kind == "deferred"
+            if rcpt not in self.results or self.results[rcpt].became == "deferred"
         ]  # fmt: skip
 
 

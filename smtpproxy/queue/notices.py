@@ -13,6 +13,7 @@ from smtpproxy.message.trace import smtp_date
 from smtpproxy.queue import dsn
 from smtpproxy.queue.envelope import Damaged, Envelope, Party
 from smtpproxy.queue.ledger import Draft, Entry, Ledger, Result
+from smtpproxy.queue.rulings import Wording
 
 HEADER: Final = 64 << 10
 """Octets that are given back of a header at the most."""
@@ -52,8 +53,8 @@ class Notices:
         warning = entry.envelope.time + self._warn
         return min(due, warning) if warning > self._clock() else due
 
-    def make(self, ledger: Ledger, entry: Entry, results: Sequence[Result]) -> tuple[Draft, Envelope]:
-        """The notice of what is owed, its body on disk. Raises LedgerError and OSError."""
+    def make(self, ledger: Ledger, entry: Entry, results: Sequence[Result], wording: Wording) -> tuple[Draft, Envelope]:
+        """The notice of what is owed, its body on disk; `wording` is for those who failed. Raises LedgerError, OSError."""
         envelope, id, now = entry.envelope, self._new_id(), self._clock()
         fates = sorted((dsn.fate(envelope, it) for it in results), key=lambda fate: ORDER.index(fate.action))
         content = Report(
@@ -61,8 +62,8 @@ class Notices:
             hostname=self._hostname,
             sender=envelope.sender.path,
             date=_date(now),
-            subject=getattr(self._settings, f"{fates[0].action}_subject"),
-            text=self._text(envelope, fates),
+            subject=self._subject(fates[0].action, wording),
+            text=self._text(envelope, fates, wording),
             mail=envelope.id,
             arrival=_date(envelope.time),
             fates=fates,
@@ -82,7 +83,11 @@ class Notices:
             params["SMTPUTF8"] = None
         return Envelope(id, now, Party("", params), [Party(mail.sender.path)], mail.handoff, mail.listener)
 
-    def _text(self, envelope: Envelope, fates: Sequence[Fate]) -> str:
+    def _subject(self, action: Action, wording: Wording) -> str:
+        own = wording.subject if action == "failed" else ""
+        return own or str(getattr(self._settings, f"{action}_subject"))
+
+    def _text(self, envelope: Envelope, fates: Sequence[Fate], wording: Wording) -> str:
         values = {
             "sender": envelope.sender.path,
             "hostname": self._hostname,
@@ -93,7 +98,9 @@ class Notices:
         found = []
         for action in ORDER:
             about = [fate.words() for fate in fates if fate.action == action]
-            if about:
+            if about and action == "failed" and wording.text:
+                found.append(wording.text)
+            elif about:
                 found.append(self._texts[action].fill({**values, "recipients": "\n".join(about)}, str))
         return "\n".join(found)
 

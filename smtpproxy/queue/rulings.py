@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from smtpproxy.facts.client import Client, ListenerFacts
 from smtpproxy.facts.delivery import Delivery
 from smtpproxy.facts.missing import put
 from smtpproxy.facts.recipient import Recipient, Sender
+from smtpproxy.queue.classify import Classifier
 from smtpproxy.queue.envelope import Party
 from smtpproxy.queue.ledger import Entry, Result
 from smtpproxy.queue.noted import carry, offer
@@ -28,13 +29,21 @@ from smtpproxy.wire.reply import Reply
 _REPLY = re.compile(r"(\d{3})(?: ([245]\.\d{1,3}\.\d{1,3}))? ?(.*)", re.DOTALL)
 
 
+class Wording(NamedTuple):
+    """What a rule writes to a sender; empty where it leaves that to the configuration."""
+
+    subject: str = ""
+    text: str = ""
+
+
 class Rulings:
     """`doors` are what rules reach by name."""
 
-    __slots__ = ("_doors", "_rules")
+    __slots__ = ("_classify", "_doors", "_rules")
 
-    def __init__(self, rules: Rules, doors: Mapping[str, Any]) -> None:
+    def __init__(self, rules: Rules, doors: Mapping[str, Any], classify: Classifier) -> None:
         self._rules = rules
+        self._classify = classify
         self._doors = doors
 
     def before(self, entry: Entry, rcpts: Sequence[int], age: float) -> Reply | None:
@@ -42,7 +51,7 @@ class Rulings:
         chains = self._chains(entry)
         if chains is None or not (chains.on_deliver or chains.observed):
             return None
-        verdict = self._ask(chains, "deliver", entry, [Result(rcpt, "deferred", "") for rcpt in rcpts], age)
+        verdict, _ = self._ask(chains, "deliver", entry, [Result(rcpt, "deferred", "") for rcpt in rcpts], age)
         return verdict.reply() if verdict is not None and verdict.refusal else None
 
     def after(self, entry: Entry, results: Sequence[Result], age: float) -> None:
@@ -51,47 +60,42 @@ class Rulings:
         if chains is None or not (chains.on_delivered or chains.on_deferred or chains.observed):
             return
         for state in ("delivered", "deferred"):
-            if found := [result for result in results if result.kind == state]:
+            if found := [result for result in results if result.became == state]:
                 self._ask(chains, state, entry, found, age)
 
-    def bounced(self, entry: Entry, results: Sequence[Result], age: float) -> bool:
-        """They have failed for good: whether the sender is to hear of it."""
+    def bounced(self, entry: Entry, results: Sequence[Result], age: float) -> Wording | None:
+        """They have failed for good: in which words the sender is to hear of it, None if not at all."""
         chains = self._chains(entry)
         if chains is None or not (chains.on_bounced or chains.observed):
-            return True
-        verdict = self._ask(chains, "bounced", entry, results, age)
-        return verdict is None or not verdict.refusal
+            return Wording()
+        verdict, delivery = self._ask(chains, "bounced", entry, results, age)
+        return None if verdict is not None and verdict.refusal else Wording(delivery.notice_subject, delivery.notice)
 
     def _chains(self, entry: Entry) -> Chains | None:
         return self._rules.table.chains.get(entry.envelope.listener)
 
-    def _ask(self, chains: Chains, moment: str, entry: Entry, results: Sequence[Result], age: float) -> Verdict | None:
-        delivery = _delivery(entry, results, age)
+    def _ask(
+        self, chains: Chains, moment: str, entry: Entry, results: Sequence[Result], age: float
+    ) -> tuple[Verdict | None, Delivery]:
+        envelope, parties = entry.envelope, [entry.envelope.recipients[result.rcpt] for result in results]
+        delivery = Delivery(
+            envelope.id,
+            Sender(_address(envelope.sender), envelope.sender.params),
+            [Recipient(_address(party), party.params) for party in parties],
+            host=results[0].host,
+            reply=_reply(results[0].reply),
+            kind=self._classify(results[0].reply),
+            attempts=entry.attempts + 1,
+            age=age,
+            bounced=moment == "bounced",
+        )
+        offer(envelope, parties, delivery)
         call = Call(trace=Trace(entry.envelope.id), doors=self._doors, client=_client(entry))
         verdict = decide(chains, chains.by_name.get(f"on_{moment}", ()), call, delivery)
-        carry(delivery, delivery.recipients, entry.envelope, _parties(entry, results))
+        carry(delivery, delivery.recipients, envelope, parties)
         if chains.observed:
             observe(chains, f"watch_{moment}", call, delivery)
-        return verdict
-
-
-def _delivery(entry: Entry, results: Sequence[Result], age: float) -> Delivery:
-    envelope, parties = entry.envelope, _parties(entry, results)
-    delivery = Delivery(
-        envelope.id,
-        Sender(_address(envelope.sender), envelope.sender.params),
-        [Recipient(_address(party), party.params) for party in parties],
-        host=results[0].host,
-        reply=_reply(results[0].reply),
-        attempts=entry.attempts + 1,
-        age=age,
-    )
-    offer(envelope, parties, delivery)
-    return delivery
-
-
-def _parties(entry: Entry, results: Sequence[Result]) -> list[Party]:
-    return [entry.envelope.recipients[result.rcpt] for result in results]
+        return verdict, delivery
 
 
 def _client(entry: Entry) -> Client:

@@ -15,10 +15,11 @@ from gevent.event import Event
 from smtpproxy.delivery.route import NoRoute, Route, Routes
 from smtpproxy.delivery.site import Outcome, Site
 from smtpproxy.queue import dsn
+from smtpproxy.queue.classify import Classifier
 from smtpproxy.queue.envelope import Damaged
 from smtpproxy.queue.ledger import Again, Aside, Entry, Gone, Ledger, LedgerError, Result, Then
 from smtpproxy.queue.notices import Notices
-from smtpproxy.queue.rulings import Rulings
+from smtpproxy.queue.rulings import Rulings, Wording
 from smtpproxy.queue.schedule import Schedule
 from smtpproxy.wire.reply import Reply
 
@@ -47,6 +48,7 @@ class Sender:
         schedule: Schedule,
         notices: Notices,
         rulings: Rulings,
+        classify: Classifier,
         clock: Callable[[], float],
         log: Log,
     ) -> None:
@@ -55,6 +57,7 @@ class Sender:
         self._schedule = schedule
         self._notices = notices
         self._rulings = rulings
+        self._classify = classify
         self._clock = clock
         self.log = log
         self._sites: dict[str, Site] = {}
@@ -193,11 +196,11 @@ class Sender:
             parties = [envelope.recipients[rcpt] for rcpt in rcpts]
             outcomes = self._site(refused).deliver(envelope, parties, ledger.body(entry))
         results = [dsn.result(entry, rcpt, outcome) for rcpt, outcome in zip(rcpts, outcomes, strict=True)]
-        if found := [result for result in results if result.kind == "delivered"]:
+        if found := [result for result in results if result.became == "delivered"]:
             self.log("delivered", **self._about(entry, found))
-        if found := [result for result in results if result.kind == "deferred"]:
+        if found := [result for result in results if result.became == "deferred"]:
             self.log("deferred", **self._about(entry, found))
-        if found := [result for result in results if result.kind == "failed"]:
+        if found := [result for result in results if result.became == "failed"]:
             self.log("failed", **self._about(entry, found))
         return results
 
@@ -217,19 +220,20 @@ class Sender:
         entry.results.update((result.rcpt, result) for result in results)
         due = self._schedule.next(entry.attempts + 1, envelope.time, now)
         if due is None:
-            expired = [result._replace(state="failed") for result in entry.results.values() if result.kind == "deferred"]
+            expired = [result._replace(state="failed") for result in entry.results.values() if result.became == "deferred"]
             if expired:
                 self.log("expired", **self._about(entry, expired))
             entry.results.update((result.rcpt, result) for result in expired)
         failures = [result for result in entry.results.values() if result.state == "failed"]
         then: Then = Again(self._notices.in_time(due, entry)) if due is not None and entry.pending() else Gone()
         owed = dsn.owed(entry, self._notices.overdue(entry))
-        if failures and not self._rulings.bounced(entry, failures, self._age(entry)):
+        wording = self._rulings.bounced(entry, failures, self._age(entry)) if failures else Wording()
+        if wording is None:
             owed = [result for result in owed if result.state != "failed"]
         elif failures and not envelope.sender.path and isinstance(then, Gone):
             then = Aside("a notice could not be delivered")
             self.log("queue_aside", level="warning", id=envelope.id, reason=then.reason)
-        notice = self._insist(entry, lambda: self._notices.make(ledger, entry, owed)) if owed else None
+        notice = self._insist(entry, lambda: self._notices.make(ledger, entry, owed, wording or Wording())) if owed else None
         told = [dsn.told(result) for result in {*failures, *owed}] if not isinstance(then, Aside) else []
         self._record(ledger, entry, [*results, *told], then, notice)
         self._rulings.after(entry, [it for it in results if entry.results[it.rcpt] == it], self._age(entry))
@@ -260,4 +264,5 @@ class Sender:
             "attempt": entry.attempts + 1,
             "age": round(self._age(entry), 3),
             "reply": first.reply,
+            **({"kind": kind} if (kind := self._classify(first.reply)) else {}),
         }

@@ -10,6 +10,7 @@ from smtpproxy.delivery.tlspolicy import TlsPolicy
 from smtpproxy.delivery.upstream import Upstream
 from smtpproxy.dns.resolver import Resolver
 from smtpproxy.net.tls import Trust
+from smtpproxy.queue.classify import Classifier
 from smtpproxy.queue.notices import Notices
 from smtpproxy.queue.queue import Queue
 from smtpproxy.queue.rulings import Rulings
@@ -26,7 +27,13 @@ FOLDER = "queue"
 
 
 def queue(
-    config: Config, keys: Keys, clock: SystemClock, resolver: Resolver, log: LogLine, rulings: Rulings
+    config: Config,
+    keys: Keys,
+    clock: SystemClock,
+    resolver: Resolver,
+    log: LogLine,
+    rulings: Rulings,
+    classify: Classifier,
 ) -> Queue | None:
     """Not opened yet; None where no hand-off needs one."""
     if not any(handoff.kind == "queue" for handoff in config.handoff.values()):
@@ -52,6 +59,7 @@ def queue(
         schedule,
         Notices(config.hostname, Ids(), clock.time, settings.warn, settings.lifetime, settings.notice),
         rulings,
+        classify,
         clock.time,
         log,
     )

@@ -21,6 +21,7 @@ from smtpproxy.handoff.base import Outlet
 from smtpproxy.handoff.proxy import ProxyOutlet
 from smtpproxy.handoff.quarantine import QuarantineOutlet
 from smtpproxy.net.accept import BATCH, GreenletPool
+from smtpproxy.queue.classify import Classifier
 from smtpproxy.queue.queue import QueueRefused
 from smtpproxy.queue.rulings import Rulings
 from smtpproxy.scripting.errors import FolderRefused, RuleError
@@ -97,8 +98,9 @@ class Worker:
         self._stop = Event()
         self._learned = Learned(config.data)
         self._traces = TraceKeeper(config.trace, config.data, self.log, self.rules.library.hiding)
-        rulings = Rulings(self.rules, self.doors)
-        self._queue = queue(config, self._keys, self.clock, self.resolver, self.log, rulings)
+        classify = Classifier(config.queue.classes)
+        rulings = Rulings(self.rules, self.doors, classify)
+        self._queue = queue(config, self._keys, self.clock, self.resolver, self.log, rulings, classify)
         self.doors["submit"] = submissions(config, self._queue, self.clock, self.log)
         self._outlets = build.outlets(config, self._keys, self.clock, self.log, outlets or {}, self._queue)
         self._learned.recall(self._outlets)

@@ -216,3 +216,55 @@ def test_texts_of_ones_own(post: Post) -> None:
 def test_a_text_with_an_unknown_place_stops_the_start(post: Post) -> None:
     with pytest.raises(AssertionError, match=r"%\(reason\)s is unknown here"):
         post.open('[queue.notice]\nfailed = "%(reason)s"')
+
+
+TOLD = {
+    "10-x.py": """
+def on_bounced(delivery):
+    if delivery.kind == "bad-mailbox":
+        delivery.notice_subject = "Who is " + delivery.recipients[0].local_part + "?"
+        delivery.notice = "Look into our address book.\\n" + str(delivery.reply)
+""",
+    "10-x.lua": """
+function on_bounced(delivery)
+  if delivery.kind == "bad-mailbox" then
+    delivery.notice_subject = "Who is " .. delivery.recipients[1].local_part .. "?"
+    delivery.notice = "Look into our address book.\\n" .. tostring(delivery.reply)
+  end
+end
+""",
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_rule_writes_the_notice(post: Post, name: str) -> None:
+    post.open(rules={name: TOLD[name]})
+    post.send("nobody")
+    notice = post.senders.one()
+    assert notice["Subject"] == "Who is nobody?"
+    assert notice.get_payload(0).get_content() == "Look into our address book.\n550 5.1.1 No such user\n"  # type: ignore[union-attr]
+    assert fields(notice)[1]["Status"] == "5.1.1"
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        ('def on_deferred(delivery):\n    delivery.notice = "x"', "can be said at on_bounced alone"),
+        ("def on_bounced(delivery):\n    delivery.notice = 3", "is a text"),
+        ('def on_bounced(delivery):\n    delivery.notice = "x" * 70000', "is a text of at most 65536 characters"),
+    ],
+)
+def test_what_cannot_be_a_notice_fails_the_rule_and_the_sender_is_told_all_the_same(post: Post, hook: str, words: str) -> None:
+    post.open(rules={"10-x.py": hook})
+    post.send("busy", "nobody")
+    until(lambda: words in post.server.log)
+    assert post.senders.one()["Subject"] == "Mail could not be delivered"
+
+
+def test_the_kind_of_a_refusal_stands_in_the_log(post: Post) -> None:
+    post.open('retry = ["300ms"]\nclasses = ["partner: busy"]')
+    post.send("nobody", "busy", "b")
+    lines = until(lambda: [line for line in post.server.log.splitlines() if "event=failed" in line])
+    assert "kind=bad-mailbox" in lines[0]
+    assert "kind=partner" in until(lambda: [line for line in post.server.log.splitlines() if "event=deferred" in line])[0]
+    assert "kind=" not in next(line for line in post.server.log.splitlines() if "event=delivered" in line)

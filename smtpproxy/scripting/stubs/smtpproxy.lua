@@ -140,7 +140,10 @@
 ---@field attempts integer This one included.
 ---@field host string The server that answered, by name; empty while none has.
 ---@field id string Of the mail.
+---@field kind string Of a refusal: "bad-mailbox", "full", "greylisted", "spam" and others; empty for what is none.
 ---@field notes Notes What rules keep for as long as the session or the transaction lasts; a queue hands a mail's on to its deliveries.
+---@field notice string The text of the notice to the sender, at on_bounced; empty for that of the configuration.
+---@field notice_subject string Its subject, likewise.
 ---@field recipients Recipient[] Those that this attempt is about.
 ---@field reply Reply|nil Its answer; None while there is none.
 ---@field results Results What checks found.

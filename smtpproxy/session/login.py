@@ -165,8 +165,8 @@ def auth(session: Session, command: Command) -> Reply | None:
         return NOT_OFFERED
     if client.login is not None:
         return ALREADY
-    word, _, response = command.octets.partition(b" ")
-    if not word or b" " in response:
+    word, *rest = command.octets.split() or [b""]
+    if not word or len(rest) > 1:
         return SYNTAX
     if client.tls is None and not entrance.auth_in_clear:
         return session.refused(IN_THE_CLEAR)
@@ -174,7 +174,7 @@ def auth(session: Session, command: Command) -> Reply | None:
     if mechanism not in _mechanisms(session):
         return UNKNOWN
     try:
-        claim = _exchange(session, mechanism, response)
+        claim = _exchange(session, mechanism, rest[0] if rest else b"")
         return _decided(session, Login(saslprep(claim.name), claim.secret, mechanism), claim.proved)
     except sasl.Cancelled:
         return CANCELLED

@@ -16,7 +16,7 @@ from smtpproxy.session import submission
 from smtpproxy.session.login import LOG_IN, misused
 from smtpproxy.session.room import NO_ROOM
 from smtpproxy.session.verdicts import against
-from smtpproxy.wire.address import Address
+from smtpproxy.wire.address import Address, has_route
 from smtpproxy.wire.command import Command, check_parameters, parse_mail, parse_rcpt
 from smtpproxy.wire.order import State
 from smtpproxy.wire.reply import Refusal, Reply
@@ -288,7 +288,7 @@ def _may_relay(session: Session, rcpt: Recipient) -> bool:
     """Core, whatever rules said: our domains, our clients, those who logged in, those to whom a rule granted it."""
     relaying, client = session.services.relaying, session.client
     return (
-        rcpt.domain in relaying.domains
+        (rcpt.domain in relaying.domains and not has_route(rcpt.local_part))
         or rcpt.relay
         or not rcpt.domain  # <postmaster>: RFC 5321 4.5.1
         or client.relay
@@ -299,6 +299,8 @@ def _may_relay(session: Session, rcpt: Recipient) -> bool:
 
 def _no_relaying(session: Session, rcpt: Recipient) -> str:
     """Why not, for the log and for `explain`."""
+    if rcpt.domain in session.services.relaying.domains:
+        return f"relaying: {rcpt.domain} may be sent to, but {rcpt.local_part} can be read as an address elsewhere (%, !, @)"
     return (
         f"relaying: {rcpt.domain} is not in [relaying] domains, {session.client.address} not in [relaying] networks, "
         "and no rule has granted it"

@@ -37,6 +37,7 @@ _UTF8_PATH = re.compile(_with_utf8(_PATH)).fullmatch
 _LOCAL_PART = re.compile(_with_utf8(rf"{_DOT_STRING}|{_QUOTED}")).fullmatch
 _UNQUOTED = re.compile(_with_utf8(_DOT_STRING)).fullmatch
 _HOSTNAME = re.compile(_DOMAIN).fullmatch
+_ROUTE = re.compile("[@%!]").search
 _BRACKETED = re.compile(_LITERAL).fullmatch
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]").search
 _QUOTED_PAIR = re.compile(r"\\(.)")
@@ -240,6 +241,11 @@ def _ipv6(text: str) -> IPv6Address:
 def _groups(text: str) -> int:
     """Groups written out: RFC 5321 4.1.3 lets "::" stand for at least two, so no more than six beside it."""
     return sum(2 if "." in group else 1 for group in text.split(":") if group)
+
+
+def has_route(local_part: str) -> bool:
+    """Some servers read these as "user at another host": user%host, host!user, "user@host" (RFC 5321 3.6.1, appendix C)."""
+    return _ROUTE(local_part) is not None
 
 
 def is_hostname(text: str) -> bool:

@@ -40,7 +40,7 @@ class _Role(NamedTuple):
 _SENDER = _Role(
     "sender",
     re.compile(b"(?i:FROM):" + PLAIN_PATH),
-    re.compile(rb"(?i:FROM): ?" + _PATH, re.DOTALL),
+    re.compile(rb"(?i:FROM): *+" + _PATH, re.DOTALL),
     "5.1.7",
     Reply(501, "5.5.4", "Syntax: MAIL FROM:<address>"),
     Reply(553, "5.6.7", "Non-ASCII sender address needs SMTPUTF8"),
@@ -48,7 +48,7 @@ _SENDER = _Role(
 _RECIPIENT = _Role(
     "recipient",
     re.compile(b"(?i:TO):" + PLAIN_PATH),
-    re.compile(rb"(?i:TO): ?" + _PATH, re.DOTALL),
+    re.compile(rb"(?i:TO): *+" + _PATH, re.DOTALL),
     "5.1.3",
     Reply(501, "5.5.4", "Syntax: RCPT TO:<address>"),
     Reply(553, "5.6.7", "Non-ASCII recipient address needs SMTPUTF8"),
@@ -111,6 +111,8 @@ def parse(line: bytes) -> Command:
     if match is not None:
         verb, argument = match.groups(b"")
         return Command(verb.upper().decode(), argument.rstrip(b" "), line)
+    if line.lstrip()[:4].upper() == b"BDAT":  # octets follow, which must not be taken for commands: it is for who counts them
+        return Command("BDAT", line.lstrip()[4:], line)
     if not line.strip():
         raise Refusal(_EMPTY)
     shown = b"AUTH ..." if line.lstrip()[:4].upper() == b"AUTH" else line[:80]  # what stands behind AUTH is a password

@@ -88,6 +88,9 @@ class Queue(Struct, frozen=True, kw_only=True):
     warn: Annotated[
         Duration, about("After so long the sender of a mail that still waits is told of it, once; 0 for never.")
     ] = Duration(4 * 3600)
+    hold: Annotated[
+        Duration, about("For so long clients may have mail held back (FUTURERELEASE, RFC 4865); 0: that is not offered.")
+    ] = Duration(0)
     classes: Annotated[
         tuple[ReplyClass, ...],
         about(

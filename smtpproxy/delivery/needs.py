@@ -39,19 +39,29 @@ NO_UTF8 = Reply(550, "5.6.7", "The next server takes no internationalized mail")
 NO_8BIT = Reply(554, "5.6.3", "The next server takes no 8-bit mail")
 NO_BINARY = Reply(554, "5.6.3", "The next server takes no binary mail")
 TOO_BIG = Reply(552, "5.3.4", "The message is larger than the next server takes")
+NO_HOLD = Reply(555, "5.5.4", "The next server holds no mail back")
+NO_DELIVERBY = Reply(555, "5.3.3", "The next server does not promise to deliver in time")
 NO_REQUIRETLS = Reply(550, "5.7.30", "REQUIRETLS support required")
 
 
-def unmet(mail: Mail, offered: Extensions) -> Reply | None:
-    """The refusal of what ``mail`` uses and the server does not offer, None if it can go there as it is."""
+def unmet(mail: Mail, offered: Extensions, final: bool = False) -> Reply | None:
+    """The refusal of what ``mail`` uses and the server does not offer, None if it can go there as it is.
+
+    `final`: what it takes is in the mailbox.
+    """
     if mail.smtputf8 and "SMTPUTF8" not in offered:
         return NO_UTF8
     if mail.body8bit and "8BITMIME" not in offered:
         return NO_8BIT
     if mail.binary and not ("BINARYMIME" in offered and "CHUNKING" in offered):
         return NO_BINARY
-    if "REQUIRETLS" in mail.params and "REQUIRETLS" not in offered:
-        return NO_REQUIRETLS  # RFC 8689 4.2.1
+    params = mail.params
+    if "REQUIRETLS" in params and "REQUIRETLS" not in offered and mail.sender.path:
+        return NO_REQUIRETLS  # RFC 8689 4.2.1; notices are not lost for it, 5
+    if "FUTURERELEASE" not in offered and ("HOLDFOR" in params or "HOLDUNTIL" in params):
+        return NO_HOLD
+    if "DELIVERBY" not in offered and not final and ";R" in (params.get("BY") or "").upper():
+        return NO_DELIVERBY  # RFC 2852 4.1.4
     if mail.size_declared and offered.size and mail.size_declared > offered.size:
         return TOO_BIG
     return None
@@ -66,9 +76,10 @@ def mail_command(mail: Mail, offered: Extensions) -> bytes:
         line += b" BODY=" + body.encode("ascii")
     if mail.smtputf8:
         line += b" SMTPUTF8"
-    if "REQUIRETLS" in mail.params:
+    params = mail.params
+    if "REQUIRETLS" in params and "REQUIRETLS" in offered:
         line += b" REQUIRETLS"
-    return line + _kept(mail.params, ("RET", "ENVID")) if "DSN" in offered else line
+    return line + b"".join(_kept(params, names) for keyword, names in _HANDED_ON if params and keyword in offered)
 
 
 def unkept(rcpt: Party, offered: Extensions) -> Reply | None:
@@ -88,5 +99,14 @@ def rcpt_command(rcpt: Party, offered: Extensions) -> bytes:
     return line + _kept(rcpt.params, ("NOTIFY", "ORCPT")) if rcpt.params and "DSN" in offered else line
 
 
-def _kept(params: Mapping[str, str | None], names: tuple[str, str]) -> bytes:
+_HANDED_ON = (
+    ("DSN", ("RET", "ENVID")),
+    ("FUTURERELEASE", ("HOLDFOR", "HOLDUNTIL")),
+    ("DELIVERBY", ("BY",)),
+    ("MT-PRIORITY", ("MT-PRIORITY",)),
+)
+"""Parameters of MAIL that go on as they came, to a server that offers the extension."""
+
+
+def _kept(params: Mapping[str, str | None], names: tuple[str, ...]) -> bytes:
     return b"".join(f" {name}={params[name]}".encode() for name in names if params.get(name))

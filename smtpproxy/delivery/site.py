@@ -26,6 +26,8 @@ class Outcome(NamedTuple):
     host: str = ""
     onward: bool = False
     """The server knows DSN, and what was asked for with it (RFC 3461 5.2.1)."""
+    timed: bool = False
+    """It knows DELIVERBY (RFC 2852)."""
     final: bool = False
     """What it has taken is in the mailbox: it speaks LMTP."""
 
@@ -103,7 +105,8 @@ class Site:
         finally:
             server.used -= 1
         server.keep(client)
-        return [Outcome(reply, str(server), "DSN" in client.extensions, client.lmtp) for reply in replies]
+        knows = "DSN" in client.extensions, "DELIVERBY" in client.extensions, client.lmtp
+        return [Outcome(reply, str(server), *knows) for reply in replies]
 
 
 def _too_many(reply: Reply) -> bool:

@@ -31,7 +31,7 @@ def transact(client: SmtpClient, mail: Mail, recipients: Sequence[Party], body: 
     The connection is at rest then. Raises ``TryNext``, ``UpstreamLost`` and what ``body`` raises: then it is to be closed.
     """
     offered = client.extensions
-    if (lacking := unmet(mail, offered)) is not None:
+    if (lacking := unmet(mail, offered, client.lmtp)) is not None:
         return [lacking] * len(recipients)
     replies = _envelope(client, mail, recipients)
     taken = [place for place, reply in enumerate(replies) if reply.positive]

@@ -13,13 +13,15 @@ from smtpproxy.message.body import Body
 from smtpproxy.queue.envelope import Envelope, Party
 from smtpproxy.queue.ledger import Draft
 from smtpproxy.queue.noted import carry, fit
+from smtpproxy.queue.promises import check_by, latest, priority, release
 from smtpproxy.queue.queue import Queue
 from smtpproxy.wire.extensions import Extensions
-from smtpproxy.wire.reply import Reply
+from smtpproxy.wire.reply import Refusal, Reply
 
 Log = Callable[[str, Client], None]
 
-CARRIES = Extensions.parse(["8BITMIME", "SMTPUTF8", "CHUNKING", "DSN"])
+CARRIES = Extensions.parse(["8BITMIME", "SMTPUTF8", "CHUNKING", "DSN", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS"])
+HOUR = 3600.0
 BATCH = 1 << 20
 """Octets of a message that are in memory at a time."""
 
@@ -27,18 +29,27 @@ BATCH = 1 << 20
 class QueueOutlet:
     """[handoff.NAME] kind = "queue"."""
 
-    __slots__ = ("clock", "log", "name", "queue")
+    __slots__ = ("_announced", "_renewed", "clock", "hold", "log", "name", "queue")
     live = False
     whole = False
 
-    def __init__(self, name: str, queue: Queue, clock: Callable[[], float], log: Log) -> None:
+    def __init__(self, name: str, queue: Queue, clock: Callable[[], float], log: Log, hold: float = 0.0) -> None:
+        """Mail may be held back for `hold` seconds (RFC 4865); 0: that is not offered."""
         self.name = name
+        self.hold = hold
+        self._announced = CARRIES
+        self._renewed = 0.0
         self.queue = queue
         self.clock = clock
         self.log = log
 
     def announced(self) -> Extensions:
-        return CARRIES
+        """The time up to which mail is held moves on; it is never later than that of the promise."""
+        now = self.clock()
+        if self.hold and not 0 <= now - self._renewed < HOUR:
+            self._renewed = now
+            self._announced = Extensions({**CARRIES, "FUTURERELEASE": f"{int(self.hold)} {latest(now, self.hold)}"})
+        return self._announced
 
     def open(self, client: Client) -> Queued:
         return Queued(self, client)
@@ -47,7 +58,7 @@ class QueueOutlet:
 class Queued:
     """One session's use of it."""
 
-    __slots__ = ("_client", "_draft", "_mail", "_outlet", "_recipients", "via")
+    __slots__ = ("_client", "_draft", "_mail", "_outlet", "_recipients", "_release", "via")
 
     def __init__(self, outlet: QueueOutlet, client: Client) -> None:
         self.via = outlet.name
@@ -56,6 +67,7 @@ class Queued:
         self._recipients: list[Recipient] = []
         self._mail: Mail | None = None
         self._draft: Draft | None = None
+        self._release = 0.0
 
     def begin(self, mail: Mail) -> Reply:
         self._recipients = []
@@ -63,7 +75,12 @@ class Queued:
         if (lacking := self._outlet.queue.lacking(mail.size_declared or 0)) is not None:
             self._outlet.log(f"queue: {lacking}", self._client)
             return FULL
-        return unmet(mail, CARRIES) or OK
+        try:
+            self._release = release(mail.params, self._outlet.clock(), self._outlet.hold)
+            check_by(mail.params)
+        except Refusal as refused:
+            return refused.reply
+        return unmet(mail, self._outlet.announced()) or OK
 
     def recipient(self, mail: Mail, rcpt: Recipient) -> Reply:
         self._recipients.append(rcpt)
@@ -129,6 +146,8 @@ class Queued:
             self._outlet.name,
             client.listener.name,
             {name: value for name, value in about.items() if value},
+            release=self._release,
+            priority=priority(mail.params, trusted=client.login is not None or client.trusted or client.relay),
         )
         carry(mail, self._recipients, envelope, envelope.recipients)
         if left_out := fit(envelope):

@@ -12,6 +12,7 @@ from smtpproxy.message.notice import Action, Fate
 from smtpproxy.message.trace import address_literal
 from smtpproxy.queue.envelope import Envelope, Party
 from smtpproxy.queue.ledger import Entry, Result, State
+from smtpproxy.queue.promises import deliver_by
 
 WORDS: Final = 500
 """Characters that are kept of a reply."""
@@ -40,9 +41,20 @@ def result(entry: Entry, rcpt: int, outcome: Outcome) -> Result:
 
 def _success(envelope: Envelope, rcpt: int, outcome: Outcome) -> State:
     """RFC 3461 5.2.1, 5.2.2: a server that knows DSN tells the sender itself, for any other we do."""
-    if outcome.onward or not envelope.sender.path or not wants(envelope.recipients[rcpt], "SUCCESS"):
+    party = envelope.recipients[rcpt]
+    if not envelope.sender.path:
         return "delivered"
-    return "received" if outcome.final else "relayed"
+    if _traced(envelope, party, outcome) or (wants(party, "SUCCESS") and not (outcome.onward or outcome.final)):
+        return "relayed"
+    return "received" if outcome.final and not outcome.onward and wants(party, "SUCCESS") else "delivered"
+
+
+def _traced(envelope: Envelope, party: Party, outcome: Outcome) -> bool:
+    """RFC 2852 4.1.4: each relaying is told if that was asked for, and one that ends the promise in any case."""
+    by = deliver_by(envelope)
+    if by is None or outcome.final or (party.params.get("NOTIFY") or "").upper() == "NEVER":
+        return False
+    return by.trace or not outcome.timed
 
 
 def wants(party: Party, moment: Moment) -> bool:

@@ -54,6 +54,10 @@ class Envelope(Struct, omit_defaults=True):
     notes: dict[str, Any] = {}
     results: list[tuple[str, str, dict[str, Any]]] = []
     """Of checks: name, word, and what they said besides."""
+    release: float = 0.0
+    """When it is to be sent at the earliest (RFC 4865)."""
+    priority: int = 0
+    """From -9 to 9 (RFC 6710)."""
     version: int = VERSION
 
     binary = False
@@ -62,6 +66,11 @@ class Envelope(Struct, omit_defaults=True):
     def params(self) -> Mapping[str, str | None]:
         """Of MAIL."""
         return self.sender.params
+
+    @property
+    def due(self) -> float:
+        """When it is sent first; from there its lifetime counts."""
+        return max(self.time, self.release)
 
     @property
     def size_declared(self) -> int:

@@ -13,6 +13,7 @@ from smtpproxy.message.trace import smtp_date
 from smtpproxy.queue import dsn
 from smtpproxy.queue.envelope import Damaged, Envelope, Party
 from smtpproxy.queue.ledger import Draft, Entry, Ledger, Result
+from smtpproxy.queue.promises import deliver_by
 from smtpproxy.queue.rulings import Wording
 
 HEADER: Final = 64 << 10
@@ -46,12 +47,14 @@ class Notices:
 
     def overdue(self, entry: Entry) -> bool:
         """It is time for a warning, if there has been none yet."""
-        return 0 < self._warn <= self._clock() - entry.envelope.time
+        now, by = self._clock(), deliver_by(entry.envelope)
+        return 0 < self._warn <= now - entry.envelope.due or (by is not None and not by.returns and by.moment <= now)
 
     def in_time(self, due: float, entry: Entry) -> float:
-        """`due`, or the moment of the warning if that comes first: it tells of an attempt that has just been made."""
-        warning = entry.envelope.time + self._warn
-        return min(due, warning) if warning > self._clock() else due
+        """`due`, or the moment of a warning or of the end if that comes first: it tells of an attempt that has just been made."""
+        now, by = self._clock(), deliver_by(entry.envelope)
+        moments = [entry.envelope.due + self._warn, by.moment if by is not None else 0.0]
+        return min([due, *(moment for moment in moments if moment > now)])
 
     def make(self, ledger: Ledger, entry: Entry, results: Sequence[Result], wording: Wording) -> tuple[Draft, Envelope]:
         """The notice of what is owed, its body on disk; `wording` is for those who failed. Raises LedgerError, OSError."""
@@ -69,7 +72,7 @@ class Notices:
             fates=fates,
             returned=self._returned(ledger, entry, failed=fates[0].action == "failed"),
             envid=dsn.decoded(envelope.params.get("ENVID") or ""),
-            until=_date(envelope.time + self._lifetime),
+            until=_date(self._end(envelope)),
             utf8=envelope.smtputf8 or not all(fate.recipient.isascii() for fate in fates),
         ).content()
         draft = ledger.draft(id)
@@ -77,10 +80,17 @@ class Notices:
         ledger.hold(draft, [content])
         return draft, self._envelope(envelope, id, now, content)
 
+    def _end(self, envelope: Envelope) -> float:
+        """When the last attempt is made."""
+        by, end = deliver_by(envelope), envelope.due + self._lifetime
+        return min(end, by.moment) if by is not None and by.returns else end
+
     def _envelope(self, mail: Envelope, id: str, now: float, content: bytes) -> Envelope:
         params: dict[str, str | None] = {} if content.isascii() else {"BODY": "8BITMIME"}
         if not (mail.sender.path + "".join(rcpt.path for rcpt in mail.recipients)).isascii() or mail.smtputf8:
             params["SMTPUTF8"] = None
+        if "REQUIRETLS" in mail.params:
+            params["REQUIRETLS"] = None  # RFC 8689 5
         return Envelope(id, now, Party("", params), [Party(mail.sender.path)], mail.handoff, mail.listener)
 
     def _subject(self, action: Action, wording: Wording) -> str:
@@ -93,7 +103,7 @@ class Notices:
             "hostname": self._hostname,
             "id": envelope.id,
             "arrival": _date(envelope.time),
-            "until": _date(envelope.time + self._lifetime),
+            "until": _date(self._end(envelope)),
         }
         found = []
         for action in ORDER:
@@ -105,9 +115,10 @@ class Notices:
         return "\n".join(found)
 
     def _returned(self, ledger: Ledger, entry: Entry, *, failed: bool) -> Returned:
-        """RET is about failures alone (RFC 3461 4.3)."""
-        full = (entry.envelope.params.get("RET") or "").upper() == "FULL" and entry.envelope.size <= self._settings.full
-        if failed and full:
+        """RET is about failures alone (RFC 3461 4.3), and nothing to what must not be read on the way (RFC 8689 5)."""
+        params = entry.envelope.params
+        full = (params.get("RET") or "").upper() == "FULL" and "REQUIRETLS" not in params
+        if failed and full and entry.envelope.size <= self._settings.full:
             found, complete = _read(ledger, entry, whole=True)
             if complete:
                 return Returned(found, whole=True)

@@ -84,7 +84,7 @@ def own(connection: sqlite3.Connection) -> None:
 
 def row(envelope: Envelope) -> tuple[str, str, float, bytes]:
     """What ``insert`` takes."""
-    return envelope.name, envelope.recipients[0].domain, envelope.time, encode(envelope)
+    return envelope.name, envelope.recipients[0].domain, envelope.due, encode(envelope)
 
 
 def insert(connection: sqlite3.Connection, row: tuple[str, str, float, bytes]) -> None:

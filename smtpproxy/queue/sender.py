@@ -14,7 +14,7 @@ from gevent.event import Event
 
 from smtpproxy.delivery.route import NoRoute, Route, Routes
 from smtpproxy.delivery.site import Outcome, Site
-from smtpproxy.queue import dsn
+from smtpproxy.queue import dsn, promises
 from smtpproxy.queue.classify import Classifier
 from smtpproxy.queue.envelope import Damaged
 from smtpproxy.queue.ledger import Again, Aside, Entry, Gone, Ledger, LedgerError, Result, Then
@@ -189,12 +189,13 @@ class Sender:
 
     def _to_site(self, ledger: Ledger, entry: Entry, route: Route | Reply, rcpts: list[int]) -> list[Result]:
         envelope = entry.envelope
-        refused = self._rulings.before(entry, rcpts, self._age(entry)) or route
+        refused = promises.late(envelope, self._clock()) or self._rulings.before(entry, rcpts, self._age(entry)) or route
         if isinstance(refused, Reply):
             outcomes = [Outcome(refused)] * len(rcpts)
         else:
             parties = [envelope.recipients[rcpt] for rcpt in rcpts]
-            outcomes = self._site(refused).deliver(envelope, parties, ledger.body(entry))
+            mail = promises.onward(envelope, self._clock())
+            outcomes = self._site(refused).deliver(mail, parties, ledger.body(entry))
         results = [dsn.result(entry, rcpt, outcome) for rcpt, outcome in zip(rcpts, outcomes, strict=True)]
         if found := [result for result in results if result.became == "delivered"]:
             self.log("delivered", **self._about(entry, found))
@@ -218,7 +219,7 @@ class Sender:
         """The end of an attempt: forgotten, put off, or given back."""
         envelope, now = entry.envelope, self._clock()
         entry.results.update((result.rcpt, result) for result in results)
-        due = self._schedule.next(entry.attempts + 1, envelope.time, now)
+        due = self._schedule.next(entry.attempts + 1, envelope.due, now)
         if due is None:
             expired = [result._replace(state="failed") for result in entry.results.values() if result.became == "deferred"]
             if expired:

@@ -174,7 +174,7 @@ def outlet(
         return QuarantineOutlet(name, config.data / settings.folder, refused)
     if settings.kind == "queue":
         assert queue is not None
-        return QueueOutlet(name, queue, clock.time, refused)
+        return QueueOutlet(name, queue, clock.time, refused, config.queue.hold)
     trust = keys.trusts.get(name.rpartition(LIKE)[2]) or (None if settings.tls == "none" else Trust())
     policy, login = TlsPolicy(settings.tls, trust), keys.logins.get(name)
     upstreams = [upstream(settings, target, config.hostname, clock, policy, login) for target in settings.to]

@@ -63,7 +63,7 @@ def queue(
         clock.time,
         log,
     )
-    return Queue(config.data / FOLDER, sender, clock.time, log, schedule.longest, settings.min_free)
+    return Queue(config.data / FOLDER, sender, clock.time, log, max(schedule.longest, settings.hold), settings.min_free)
 
 
 def submissions(config: Config, queue: Queue | None, clock: SystemClock, log: LogLine) -> Submissions:

@@ -64,6 +64,9 @@ def own_extensions(limits: Limits) -> Extensions:
             "CHUNKING": "",
             "BINARYMIME": "",
             "DSN": "",
+            "FUTURERELEASE": "",
+            "DELIVERBY": "",
+            "MT-PRIORITY": "",
             "ENHANCEDSTATUSCODES": "",
             **({"LIMITS": announced} if announced else {}),
         }

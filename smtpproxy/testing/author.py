@@ -60,6 +60,8 @@ class Facts(TypedDict, total=False):
     to: str | Sequence[str]
     """The recipients; on_rcpt is asked about the last of them, the others were accepted."""
     message: Content
+    notes: Mapping[str, Any]
+    """What was noted about the mail before this hook, also of a delivery."""
     host: str
     """The server that answered, of a delivery."""
     answer: str
@@ -215,6 +217,7 @@ class RuleUnderTest:
         content = octets(facts.get("message", MESSAGE))
         made = fabricate(self.dns, hook, _client(facts), *_envelope(facts), content)
         _attempt(made["delivery"], facts)
+        _note(made, facts)
         given = iter(more)
         arguments = [made[name] if name in made else next(given) for name in HOOKS[hook].arguments]
         call = Call(trace=Trace("test"), doors=self._world.doors.by_name, client=made["client"], mail=made["mail"])
@@ -288,6 +291,11 @@ def _attempt(delivery: Delivery, facts: Facts) -> None:
     delivery.reply = ReplyParser().feed(answer.encode()) if answer else None
     delivery.host = facts.get("host", "mx.example.org")
     delivery.attempts = facts.get("attempts", 1)
+
+
+def _note(made: Mapping[str, Any], facts: Facts) -> None:
+    for name, value in facts.get("notes", {}).items():
+        made["mail"].notes[name] = made["delivery"].notes[name] = value
 
 
 def octets(content: Content) -> bytes:

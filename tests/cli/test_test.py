@@ -109,6 +109,36 @@ def test_a_failed_test_shows_its_own_lines_and_the_story(scripts: Scripts) -> No
     assert "author.py" not in done.stdout
 
 
+def test_what_was_noted_before_and_what_is_submitted(scripts: Scripts) -> None:
+    scripts.write("10-told.py", """
+        from smtpproxy.script import submit
+
+        def on_delivered(delivery):
+            if delivery.notes.wanted:
+                submit(delivery.notes.wanted, "Delivered", str(delivery.reply))
+    """)
+    scripts.write("11-told.lua", """
+        function on_delivered(delivery)
+          if delivery.notes.wanted then
+            submit(delivery.notes.wanted, "Delivered", tostring(delivery.reply))
+          end
+        end
+    """)
+    scripts.write("tests/test_told.py", """
+        def test_who_wants_to_know(rule):
+            rule.delivered(notes={"wanted": "ann@example.com"})
+            (taken,) = rule.outbox.taken
+            assert (list(map(str, taken.recipients)), taken.subject) == (["ann@example.com"], "Delivered")
+            assert taken.text == "250 2.0.0 Ok"
+
+        def test_who_does_not(rule):
+            rule.delivered()
+            assert rule.outbox.taken == []
+    """)  # fmt: skip
+    done = scripts.test("-v")
+    assert ran(done) == 0 and done.stdout.count("PASSED") == 4, done.stdout
+
+
 def test_copies_are_seen_beside_the_mail(scripts: Scripts) -> None:
     scripts.write("10-vip.py", "def on_message(mail):\n    mail.copy_for('vip@example.com').header['X-Copy'] = 'vip'\n")
     scripts.write("tests/test_vip.py", """

@@ -37,9 +37,9 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
-def server(start: Callable[..., RunningServer], tmp_path: Path) -> Callable[[int], RunningServer]:
-    def begin(port: int) -> RunningServer:
-        server = start(CONFIG.format(port=port))
+def server(start: Callable[..., RunningServer], tmp_path: Path) -> Callable[..., RunningServer]:
+    def begin(port: int, rules: dict[str, str] | None = None) -> RunningServer:
+        server = start(CONFIG.format(port=port), rules or {})
         command = [sys.executable, "-m", "smtpproxy", "user", "add", "--file", str(server.folder / "users"), "alice"]
         subprocess.run([*command, "--password-stdin"], input=PASSWORD.encode(), check=True, timeout=30)
         return server
@@ -59,7 +59,7 @@ def submit(server: RunningServer, subject: str, *recipients: str) -> None:
         assert client.message(f"Subject: {subject}\r\n\r\n.text\r\n".encode()).code == 250
 
 
-def test_mail_of_a_login_comes_to_the_mailbox(postfix: Any, server: Callable[[int], RunningServer]) -> None:
+def test_mail_of_a_login_comes_to_the_mailbox(postfix: Any, server: Callable[..., RunningServer]) -> None:
     mx = postfix({"mx": {}})
     submit(server(mx.ports["mx"]), "hello", "box@example.com")
     (message,) = until(lambda: mx.delivered)
@@ -68,7 +68,20 @@ def test_mail_of_a_login_comes_to_the_mailbox(postfix: Any, server: Callable[[in
     assert b"with ESMTPA" in message
 
 
-def test_postfix_is_down_and_comes_back(postfix: Any, server: Callable[[int], RunningServer]) -> None:
+def test_mail_of_a_rule_comes_to_the_mailbox(postfix: Any, server: Callable[..., RunningServer]) -> None:
+    mx = postfix({"mx": {}})
+    rule = 'function on_message(mail) submit("box@example.com", "Größe", mail.sender.local_part .. "\\n.two\\n") end\n'
+    submit(server(mx.ports["mx"], {"10-tell.lua": rule}), "hello", "box@example.com")
+    messages = until(lambda: len(found := mx.delivered) == 2 and found)
+    (told,) = (message for message in messages if b"Auto-Submitted: auto-generated" in message)
+    assert b"by submission.example.com (smtpproxy, rule 10-tell)" in told
+    assert b"Subject: =?utf-8?" in told
+    assert b"From: postmaster@submission.example.com" in told
+    assert told.endswith(b"\n\nalice\n.two\n")
+
+
+
+def test_postfix_is_down_and_comes_back(postfix: Any, server: Callable[..., RunningServer]) -> None:
     mx = postfix({"mx": {}})
     mx.stop()
     submitted = server(mx.ports["mx"])
@@ -80,7 +93,7 @@ def test_postfix_is_down_and_comes_back(postfix: Any, server: Callable[[int], Ru
 
 
 def test_what_postfix_refuses_goes_back_and_the_others_have_it_once(
-    postfix: Any, server: Callable[[int], RunningServer]
+    postfix: Any, server: Callable[..., RunningServer]
 ) -> None:
     mx = postfix({"mx": {}}, virtual_mailbox_domains="example.com submission.example.com")
     submit(server(mx.ports["mx"]), "hello", "box@example.com", "box@elsewhere.test")
@@ -91,7 +104,7 @@ def test_what_postfix_refuses_goes_back_and_the_others_have_it_once(
     assert b"Subject: hello" in mail
 
 
-def test_a_postfix_that_takes_long_after_the_dot_gets_one_copy(postfix: Any, server: Callable[[int], RunningServer]) -> None:
+def test_a_postfix_that_takes_long_after_the_dot_gets_one_copy(postfix: Any, server: Callable[..., RunningServer]) -> None:
     mx = postfix({"mx": {"smtpd_end_of_data_restrictions": "sleep 4"}})
     submitted = server(mx.ports["mx"])
     submit(submitted, "slow", "box@example.com")

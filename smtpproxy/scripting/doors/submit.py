@@ -47,8 +47,10 @@ def submit(
     """
     rule = rule_name(running_call(NAME))
     recipients = tuple(map(_address, [to] if isinstance(to, str | Address) else to))
-    if not recipients:
-        raise ValueError("submit() needs a recipient")
+    if not recipients or not all(address.domain for address in recipients):
+        raise ValueError("submit() needs recipients, each with a domain")
+    if not (isinstance(subject, str) and isinstance(text, str)):
+        raise TypeError("submit() takes a text, and a text for its subject")
     submission = Submission(rule, _address(sender) if sender else None, recipients, subject, text, _octets(content))
 
     def ask(submitter: Submitter) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from private_daemons import Daemon, program
 
+from smtpproxy.accounts import passwords
 from smtpproxy.testing.instance import one_listener
 from smtpproxy.testing.process import RunningServer
+from smtpproxy.testing.waiting import until
 
 EHLO, MAIL, RCPT = b"EHLO client.example\r\n", b"MAIL FROM:<a@client.test>\r\n", b"RCPT TO:<box@example.com>\r\n"
 
@@ -108,6 +112,24 @@ TOGETHER = {
     "5,000 octets": EHLO + b"NOOP " + b"x" * 5000 + b"\r\nNOOP\r\n",
     "100,000 octets": EHLO + b"NOOP " + b"x" * 100_000 + b"\r\nNOOP\r\n",
 }
+GOOD, BAD = (base64.b64encode(f"\0alice\0{password}".encode()).decode() for password in ("secret", "wrong"))
+LOGINS = [
+    line.format(good=GOOD, bad=BAD, alice="YWxpY2U=", secret="c2VjcmV0", x="eA==")
+    for line in forms("""
+    AUTH PLAIN {good}|auth plain {good}|AUTH  PLAIN  {good}|AUTH PLAIN {good} |AUTH\tPLAIN {good}|AUTH PLAIN {good} x|
+    AUTH PLAIN {bad}|AUTH PLAIN|AUTH|AUTH FOO|AUTH FOO {good}|AUTH PLAIN>{good}|AUTH PLAIN>{bad}|AUTH PLAIN>*|AUTH PLAIN *|
+    AUTH PLAIN>***|AUTH PLAIN ***|AUTH PLAIN>|AUTH PLAIN =|AUTH PLAIN>=|AUTH PLAIN {x}|AUTH PLAIN>{x}|AUTH PLAIN> {good}|
+    AUTH PLAIN>\xff|AUTH PLAIN>{{A*13000}}|AUTH PLAIN {{A*13000}}|AUTH LOGIN>{alice}>{secret}|AUTH LOGIN>{alice}>{x}|
+    AUTH LOGIN {alice}>{secret}|AUTH LOGIN>*|AUTH LOGIN>{alice}>*|AUTH LOGIN>!|AUTH LOGIN>|
+    AUTH PLAIN {good}>AUTH PLAIN {good}|AUTH PLAIN {bad}>AUTH PLAIN {good}|AUTH PLAIN {good}>RSET>AUTH PLAIN {good}|
+    AUTH PLAIN {good}>EHLO x>AUTH|MAIL FROM:<a@client.test>>AUTH PLAIN {good}|
+    AUTH PLAIN {good}>MAIL FROM:<a@client.test> AUTH=<>|AUTH PLAIN {good}>MAIL FROM:<a@client.test> AUTH=a+2|
+    AUTH PLAIN {good}>MAIL FROM:<a@client.test> AUTH=a+40b.test|
+    AUTH PLAIN {good}>MAIL FROM:<a@client.test>>RCPT TO:<x@elsewhere.test>|
+    AUTH PLAIN {bad}>MAIL FROM:<a@client.test>>RCPT TO:<x@elsewhere.test>
+""")
+]
+"""What stands behind a > is said once there is an answer."""
 
 KNOWN = {
     "greeting first": r"at first: MAIL FROM.*",
@@ -122,6 +144,7 @@ KNOWN = {
     "domain": r"(MAIL FROM|RCPT TO):'<box@(x\.|.* |127\.0\.0\.1|\[127\.0\.0\.1])>'",
     "no domain": r"MAIL FROM:'<(box|[Pp]ost[Mm]aster)>'",
     "parameters": r"(MAIL|RCPT) '.*'",
+    "login": r"login: .*",
     "bare newlines": r"(DATA|BDAT): .*(CR|LF).*",
     "long lines": r"together: [\d,]+ octets",
     "no SMTP": r"together: (HTTP|a header|digits and dots)",
@@ -157,6 +180,8 @@ def cases() -> Iterator[tuple[str, list[bytes]]]:
         yield f"BDAT: {name}", [EHLO, MAIL, RCPT, whole]
     for line in CHUNKS:
         yield f"chunk: {line!r}", [EHLO, MAIL, RCPT, octets(line) + b"\r\nX: 1\r\n"]
+    for lines in LOGINS:
+        yield f"login: {lines}", [EHLO, *(octets(line) + b"\r\n" for line in re.split(r"(?<!test)>", lines))]
     for name, text in TOGETHER.items():
         yield f"together: {name}", [text]
 
@@ -199,12 +224,79 @@ def replies(heard: bytes) -> list[str]:
     return re.findall(r"^(\d)\d\d(?: .*)?\r\n", heard.decode("latin-1"), re.MULTILINE)
 
 
+DOVECOT = """\
+base_dir = {folder}/run
+state_dir = {folder}/state
+log_path = {folder}/log
+protocols =
+ssl = no
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+auth_failure_delay = 0
+passdb {{
+  driver = passwd-file
+  args = {folder}/users
+}}
+service auth {{
+  unix_listener {folder}/sasl {{
+    mode = 0666
+  }}
+}}
+service anvil {{
+  chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service stats {{
+  chroot =
+}}
+"""
+
+
+class Logins(Daemon):
+    """A Dovecot that Postfix asks about logins."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.binary = program("dovecot", "dovecot-core")
+        (folder / "users").write_text("alice:{PLAIN}secret::::::\n")
+        (folder / "dovecot.conf").write_text(DOVECOT.format(folder=folder))
+
+    def command(self) -> list[str]:
+        """dovecot(1) in the foreground."""
+        return [self.binary, "-F", "-c", str(self.folder / "dovecot.conf")]
+
+
 @pytest.fixture
-def ports(postfix: Callable[..., Any], start: Callable[..., RunningServer]) -> tuple[int, int]:
+def sasl(folder: Path) -> Iterator[Mapping[str, str]]:
+    """Settings of a Postfix that lets "alice" log in with "secret", and relay then."""
+    place = folder / "dovecot"
+    place.mkdir()
+    logins = Logins(place)
+    logins.start()
+    until((place / "sasl").exists, 10.0, "the socket for logins")
+    yield {
+        "smtpd_sasl_auth_enable": "yes",
+        "smtpd_sasl_type": "dovecot",
+        "smtpd_sasl_path": str(place / "sasl"),
+        "smtpd_relay_restrictions": "permit_sasl_authenticated,reject_unauth_destination",
+    }
+    logins.stop()
+
+
+@pytest.fixture
+def ports(
+    postfix: Callable[..., Any], start: Callable[..., RunningServer], sasl: Mapping[str, str], folder: Path
+) -> tuple[int, int]:
     """Ours, in front of a Postfix that takes everything, and one that does not."""
     permit = {"mynetworks": "127.0.0.0/8", "smtpd_relay_restrictions": "permit_mynetworks,reject_unauth_destination"}
-    mx = postfix({"mx": {}, "sink": permit})
-    return start(one_listener("proxy", f"127.0.0.1:{mx.ports['sink']}")).port, mx.ports["mx"]
+    mx = postfix({"mx": sasl, "sink": permit})
+    (folder / "users").write_text(f"alice {passwords.make('secret')}\n")
+    users = f'[limits]\nauth_delay = 0\n[users.staff]\nkind = "file"\npath = "{folder / "users"}"'
+    offered = 'auth = "staff"\nauth_without_tls = true'
+    ours = start(one_listener("proxy", f"127.0.0.1:{mx.ports['sink']}", listener=offered, more=users))
+    return ours.port, mx.ports["mx"]
 
 
 def test_what_differs_is_known(ports: tuple[int, int]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, load_pem_private_key
 
 from smtpproxy.net.tls import server_context
 from smtpproxy.testing.client import FakeClient
@@ -238,6 +239,11 @@ BROKEN = {
     "a folder": ('cert = "empty"', "empty: Is a directory"),
     "no certificate": ('cert = "text.pem"', "text.pem: holds no certificate in PEM form"),
     "another one's key": ('cert = "one.pem", key = "two.pem"', "two.pem: is not the key of"),
+    "a key with a passphrase": (
+        'cert = "one.pem", key = "locked.pem"',
+        "locked.pem: holds no private key in PEM form, or one with",
+    ),
+    "cut off": ('cert = "cut.pem", key = "two.pem"', "cut.pem: holds no certificate in PEM form"),
     "an empty folder": ('folder = "empty"', "empty: there is no certificate with its key in it"),
 }
 
@@ -250,6 +256,11 @@ def test_a_certificate_that_cannot_be_used_is_named(
     issue(authority, folder / "one.pem", "mx.example.com")
     issue(authority, folder / "two.pem", "mx.example.com")
     (folder / "text.pem").write_text("hello\n")
+    (folder / "cut.pem").write_text((folder / "two.pem").read_text().replace("-----END CERTIFICATE-----", ""))
+    locked = load_pem_private_key((folder / "one.pem").read_bytes(), None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
+    (folder / "locked.pem").write_bytes(locked)
     (folder / "empty").mkdir()
     with pytest.raises(AssertionError, match="the server ended with 1") as caught:
         start(toml(tls))

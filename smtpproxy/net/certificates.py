@@ -41,15 +41,18 @@ class Pair(NamedTuple):
 
 
 class Certified(NamedTuple):
-    """A pair that was read: the names it is for, when it ends (seconds since the epoch), its tls-server-end-point."""
+    """A pair that was read: the names it is for, from when to when (seconds since the epoch), its tls-server-end-point."""
 
     pair: Pair
     names: tuple[str, ...]
+    begins: float
     ends: float
     end_point: bytes = b""
 
     def complaint(self, now: float) -> str:
         """What is wrong with its time, "" when nothing is."""
+        if now < self.begins:
+            return f"{self.pair.certificate}: not valid before {_day(self.begins)}"
         if now >= self.ends:
             return f"{self.pair.certificate}: expired on {_day(self.ends)}"
         return f"{self.pair.certificate}: expires on {_day(self.ends)}" if now > self.ends - SOON else ""
@@ -96,7 +99,8 @@ def read(pair: Pair) -> Certified:
                 raise CertificateError(f"{path}: holds no private key in PEM form, or one with a passphrase") from None
     if key.public_key() != leaf.public_key():
         raise CertificateError(f"{pair.key}: is not the key of {pair.certificate}")
-    return Certified(pair, _names(leaf), leaf.not_valid_after_utc.timestamp(), _end_point(leaf))
+    begins, ends = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+    return Certified(pair, _names(leaf), begins, ends, _end_point(leaf))
 
 
 def serve(context: Callable[[], ServerContext], certified: Iterable[Certified], hostname: str) -> ssl.SSLContext:

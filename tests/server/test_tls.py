@@ -25,10 +25,9 @@ Start = Callable[..., RunningServer]
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 
 
-def issue(authority: trustme.CA, path: Path, *names: str, expired: bool = False) -> Path:
+def issue(authority: trustme.CA, path: Path, *names: str, **more: datetime) -> Path:
     """A certificate with its key in one file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    more = {"not_after": datetime(2020, 1, 1, tzinfo=UTC)} if expired else {}
     fresh = path.with_suffix(".new")
     authority.issue_cert(*names, **more).private_key_and_cert_chain_pem.write_to_path(str(fresh))
     fresh.replace(path)
@@ -267,9 +266,22 @@ def test_a_certificate_that_cannot_be_used_is_named(
     assert "listener.mx.tls: " in str(caught.value) and words in str(caught.value)
 
 
-def test_an_expired_certificate_is_complained_about(start: Start, authority: trustme.CA, tmp_path: Path) -> None:
-    server = start(toml(f'cert = "{issue(authority, tmp_path / "mx.pem", "mx.example.com", expired=True)}"'))
-    assert until(lambda: "mx.pem: expired on 2020-01-01" in server.log)
+@pytest.mark.parametrize(
+    ("valid", "words"),
+    [
+        ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, "expired on 2020-01-01"),
+        (
+            {"not_before": datetime(2099, 1, 1, tzinfo=UTC), "not_after": datetime(2100, 1, 1, tzinfo=UTC)},
+            "not valid before 2099-01-01",
+        ),
+    ],
+    ids=["too late", "too early"],
+)
+def test_a_certificate_out_of_its_time_is_complained_about(
+    start: Start, authority: trustme.CA, tmp_path: Path, valid: dict[str, datetime], words: str
+) -> None:
+    server = start(toml(f'cert = "{issue(authority, tmp_path / "mx.pem", "mx.example.com", **valid)}"'))
+    assert until(lambda: f"mx.pem: {words}" in server.log)
 
 
 # -- upstreams -----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ _STAGES: Mapping[str, str] = {
     "attach": "on_message",
     "original": "on_message",
     "raw": "on_message",
+    "repeats": "on_message",
 }
 """From which hook on a fact is there."""
 

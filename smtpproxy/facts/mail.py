@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType, NoneType
 from typing import ClassVar
 
@@ -25,7 +25,9 @@ class Mail(Content):
     __slots__ = (
         "_changes",
         "_copies",
+        "_earlier",
         "_recipients",
+        "_repeats",
         "_sender",
         "_via",
         "begun",
@@ -70,6 +72,8 @@ class Mail(Content):
     _via: str | None
     _changes: int
     _copies: tuple[Copy, ...]
+    _earlier: Callable[[], str | None] | None
+    _repeats: str | None
 
     def __init__(self, id: str, client: Client, sender: Address, params: Mapping[str, str | None] | None = None) -> None:
         params = {} if params is None else params
@@ -92,11 +96,29 @@ class Mail(Content):
         put(self, "_via", None)
         put(self, "_changes", 0)
         put(self, "_copies", ())
+        put(self, "_earlier", None)
+        put(self, "_repeats", None)
 
     @property
     def recipients(self) -> tuple[Recipient, ...]:
         """Those that were accepted.  Rules change it by ``add_recipient`` and ``remove_recipient``."""
         return tuple(self._recipients)
+
+    @property
+    def repeats(self) -> str | None:
+        """The id of a mail with this very envelope, Message-ID and size whose client was gone, within the last hour, before it
+        said anything to our 250: this may be the same again. None where there is none. Looked up once."""
+        if not self._complete:
+            raise AttributeError  # it says when
+        if self._earlier is not None:
+            put(self, "_repeats", self._earlier())
+            put(self, "_earlier", None)
+        return self._repeats
+
+    @property
+    def repeats_known(self) -> bool:
+        """Asking for it costs no lookup."""
+        return self._earlier is None
 
     @property
     def sender(self) -> Sender:

@@ -52,7 +52,7 @@ SURFACE: Mapping[type, Names] = {
     Capabilities: _names(""),
     Login: _names("name password mechanism"),
     Mail: _names(
-        "id client sender recipients params header body original notes results via smtputf8 body8bit binary size_declared"
+        "id client sender recipients params header body original notes results via smtputf8 body8bit binary size_declared repeats"
         " parts attachments text html mime_defects copies",
         "sender via",
         "add_recipient remove_recipient seal raw skip_rule keep_trace append_text attach copy_for add_copy",

@@ -21,6 +21,7 @@ from smtpproxy.session import each, faults, submission
 from smtpproxy.session.blame import of_handoff
 from smtpproxy.session.finish import hand_on, hand_on_copies, renderings
 from smtpproxy.session.intake import Arriving, Dotted, Intake, Interrupted
+from smtpproxy.session.repeats import Taken, earlier
 from smtpproxy.session.room import NO_ROOM
 from smtpproxy.session.verdicts import ask, of_recipients
 from smtpproxy.wire.command import Command
@@ -83,7 +84,7 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
         ledger = Ledger(body, intake.header(), session.services.room.budget)
         if session.entrance.submission:
             submission.complete(session, ledger, transaction.mail.id)
-    refused = _ask_rules(session, transaction, ledger, body) if ledger is not None else None
+    refused = _ask_rules(session, transaction, ledger, body, intake) if ledger is not None else None
     if refused is not None:
         return refused
     mail = transaction.mail
@@ -105,6 +106,7 @@ def _message(session: Session, transaction: Transaction, intake: Intake) -> Repl
     part, reply = _hand_on(session, transaction, parts, rendered, top)
     transaction.committed = reply.positive
     if reply.positive:
+        session.taken = _taken(session, transaction, intake)
         session.trace.accepted = (part.handoff.via if len(parts) == 1 else ", ".join(p.handoff.via for p in parts), reply)
     else:
         session.trace_refusal(of_handoff(session.trace, part.outlet.name, part.handoff.via, reply, ""))
@@ -151,7 +153,9 @@ def _without(session: Session, transaction: Transaction, refused: list[tuple[Rec
     return each.leave_out(transaction.mail, refused)
 
 
-def _ask_rules(session: Session, transaction: Transaction, ledger: Ledger, body: Arriving) -> Reply | None:
+def _ask_rules(
+    session: Session, transaction: Transaction, ledger: Ledger, body: Arriving, intake: Intake
+) -> Reply | None:
     chains, mail = session.chains, transaction.mail
     mail.arrived(ledger, complete=False)
     if chains.on_header and (refused := ask(session, chains.on_header, mail)) is not None:
@@ -161,12 +165,17 @@ def _ask_rules(session: Session, transaction: Transaction, ledger: Ledger, body:
         return None
     _store(session, body)
     mail.arrived(ledger, complete=True)
+    put(mail, "_earlier", lambda: earlier(session, _taken(session, transaction, intake)))
     if chains.on_message and (refused := ask(session, chains.on_message, mail)) is not None:
         return refused
     if chains.on_route and (refused := ask(session, chains.on_route, mail)) is not None:
         return refused
     session.watch("watch_route", mail)
     return None
+
+
+def _taken(session: Session, transaction: Transaction, intake: Intake) -> Taken:
+    return Taken(transaction.mail.id, transaction.given, intake.head, intake.size, session.commands)
 
 
 def _trace_edits(session: Session, ledger: Ledger, mail: Mail) -> None:

@@ -17,7 +17,7 @@ from smtpproxy.scripting.runner import CALL, Call, Chain, Chains, decide
 from smtpproxy.scripting.table import Table
 from smtpproxy.scripting.trace import COMMAND, REPLY, Refusal, Trace
 from smtpproxy.scripting.verdict import Verdict
-from smtpproxy.session import blame, dialogue, encryption, ending, faults, hop, login
+from smtpproxy.session import blame, dialogue, encryption, ending, faults, hop, login, repeats
 from smtpproxy.session.commands import COMMANDS, UNKNOWN, Row
 from smtpproxy.session.greeting import STOPPING, welcome
 from smtpproxy.session.offer import Offer
@@ -48,8 +48,8 @@ class Session:
 
     __slots__ = (
         "call", "chains", "chunks", "client", "closing", "commands", "connection", "end", "ended", "entrance", "errors",
-        "handoffs", "junk", "logins", "mails", "offer", "origin", "over", "refusal", "services", "state", "table", "ticket",
-        "trace", "transaction", "unknown",
+        "handoffs", "junk", "logins", "mails", "offer", "origin", "over", "refusal", "services", "state", "table", "taken",
+        "ticket", "trace", "transaction", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,8 @@ class Session:
         self.refusal: Reply | None = None
         """What a rule answered at on_connect: the answer to everything but QUIT (RFC 5321 3.1)."""
         self.closing = False
+        self.taken: repeats.Taken | None = None
+        """The last mail that was answered 250."""
         self.over: Mail | None = None
         """The mail whose transaction has just ended, until its story was told."""
         self.ended = ""
@@ -364,6 +366,7 @@ class Session:
             self._tell() if self.over is not None else self.keep_trace(None)
             for handoff in self.handoffs.values():
                 handoff.close()
+            repeats.remember(self)
             self.refresh()
             if self.chains.on_disconnect:
                 decide(self.chains, self.chains.on_disconnect, self.call, self.client)

@@ -38,13 +38,15 @@ NO_SUCH_HANDOFF = Reply(451, "4.3.5", "Mail for this recipient cannot be routed 
 class Transaction:
     """One mail on its way through a session, and the hand-offs that take part in it."""
 
-    __slots__ = ("_more", "_parts", "began", "committed", "mail", "promised", "session")
+    __slots__ = ("_more", "_parts", "began", "committed", "given", "mail", "promised", "session")
 
     def __init__(self, session: Session, mail: Mail) -> None:
         self.session = session
         self.mail = mail
         self.began = monotonic()
         self.committed = False
+        self.given = [mail.sender.path]
+        """The sender and the recipients that were accepted, as the client has named them."""
         self.promised: list[Recipient] | None = [] if session.entrance.lmtp else None
         """In LMTP the recipients that were accepted: each is answered for in the end."""
         self._parts: dict[str, Part] = {}
@@ -277,6 +279,7 @@ def rcpt(session: Session, command: Command) -> Reply:
     if not reply.positive:
         return session.handed_back(reply, transaction.route(rcpt), rcpt)
     mail.accepted(rcpt, reply)
+    transaction.given.append(envelope.address.path)
     if transaction.promised is not None:
         transaction.promised.append(rcpt)
     session.state = State.RCPT

@@ -75,6 +75,7 @@
 ---@field params table<string, string|nil> ESMTP parameters of MAIL by upper-case name, values as sent.
 ---@field parts Part[] All MIME parts as edited, in the order in which they begin; the first is the message itself. From on_message on.
 ---@field recipients Recipient[] Those that were accepted. Rules change it by ``add_recipient`` and ``remove_recipient``.
+---@field repeats string|nil The id of a mail with this very envelope, Message-ID and size whose client was gone, within the last hour, before it said anything to our 250: this may be the same again. None where there is none. Looked up once.
 ---@field results Results What checks found.
 ---@field sender Sender Who sends; a rule may assign an address, "" for the null sender. Raises AddressError for what is none.
 ---@field size_declared integer|nil Octets, as the client announced them (RFC 1870).

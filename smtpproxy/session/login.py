@@ -102,7 +102,9 @@ def _mechanism(command: Command) -> str:
 
 
 def too_long(session: Session, beginning: bytes) -> Reply:
-    """The answer to a line that was dropped (RFC 4954 4 has one of its own for AUTH)."""
+    """The answer to a line that was dropped (RFC 4954 4 has one of its own for AUTH); behind BDAT the session ends."""
+    if beginning.lstrip()[:4].upper() == b"BDAT":
+        session.closing = True  # octets follow that nobody can count
     login = beginning.partition(b" ")[0].upper() == b"AUTH" and unreadable(session, beginning)
     return TOO_LONG if login else COMMAND_TOO_LONG
 

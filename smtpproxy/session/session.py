@@ -253,7 +253,7 @@ class Session:
     def count_error(self, reply: Reply) -> None:
         self.errors += 1
         self.client.errors += 1
-        if reply.code == 421:
+        if reply.code == 421 or self.closing:
             self.closing = True
             self.ended = str(reply)
         elif 0 < self.services.limits.errors < self.errors or 0 < self.services.limits.unknown_commands < self.unknown:

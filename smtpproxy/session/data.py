@@ -165,7 +165,8 @@ def _ask_rules(
         return None
     _store(session, body)
     mail.arrived(ledger, complete=True)
-    put(mail, "_earlier", lambda: earlier(session, _taken(session, transaction, intake)))
+    taken = _taken(session, transaction, intake)  # not what they belong to: it would live until the next collection
+    put(mail, "_earlier", lambda: earlier(session, taken))
     if chains.on_message and (refused := ask(session, chains.on_message, mail)) is not None:
         return refused
     if chains.on_route and (refused := ask(session, chains.on_route, mail)) is not None:

@@ -21,12 +21,12 @@ from smtpproxy.cli.instance import HERE
 from smtpproxy.cli.try_it import looked_at
 from smtpproxy.config.schema import Config
 from smtpproxy.queue import rows
+from smtpproxy.queue.disk import connect
 from smtpproxy.queue.envelope import Damaged
 from smtpproxy.queue.rows import Row, UnknownSchema
 from smtpproxy.queue.salvage import damaged
 from smtpproxy.queue.slots import slots
 from smtpproxy.queue.spool import SpooledBody
-from smtpproxy.queue.sqlite import connect
 from smtpproxy.scripting.kept import stamp
 from smtpproxy.server.queueing import FOLDER
 

@@ -114,8 +114,10 @@ def octets_of(line: bytes, chance: random.Random) -> bytes:
 
 def announced(line: bytes) -> Chunk | None:
     """The chunk that a BDAT speaks of, an empty one for all other lines; None where nobody knows how many octets follow."""
+    if len(line) > LINE_LENGTH:
+        return None if line.lstrip()[:4].upper() == b"BDAT" else Chunk(0, False)
     try:
-        command = parse(line if len(line) <= LINE_LENGTH else b"NOOP")
+        command = parse(line)
     except Refusal:
         return Chunk(0, False)
     try:

@@ -41,6 +41,8 @@ from smtpproxy.wire.reply import Refusal, Reply, ReplyError, ReplyParser
 from smtpproxy.wire.sasl import MECHANISMS
 from smtpproxy.wire.scram import NotProved, ScramKeys
 from smtpproxy.wire.xclient import (
+    TEMPUNAVAIL,
+    UNAVAILABLE,
     Identity,
     parse_xclient,
     parse_xforward,
@@ -126,6 +128,7 @@ def xclient(data: bytes) -> None:
         except Refusal as refusal:
             well_formed(refusal.reply)
             continue
+        found = {name: value for name, value in found.items() if value.upper() not in (UNAVAILABLE, TEMPUNAVAIL)}
         identity = Identity(
             found.get("ADDR", "192.0.2.1"), 25, found.get("NAME"), found.get("HELO", ""), True, found.get("LOGIN"), "", "REMOTE"
         )

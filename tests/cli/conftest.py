@@ -40,9 +40,9 @@ class Started:
     def printed(self) -> str:
         return self._printed.read_text("utf-8", "replace")
 
-    def says(self, text: str) -> str:
-        """Wait until it has printed this; all that it has printed."""
-        until(lambda: text in self.printed, 20.0, f"{text!r} in:\n{self.printed}")
+    def says(self, text: str, times: int = 1) -> str:
+        """Wait until it has printed this so many times; all that it has printed."""
+        until(lambda: self.printed.count(text) >= times, 20.0, f"{text!r} in:\n{self.printed}")
         return self.printed
 
     @property

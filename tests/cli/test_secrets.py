@@ -168,7 +168,7 @@ def test_the_console_of_try(trying: Any) -> None:
         "def on_mail(mail, sender): log.info(settings.token)\n"
         "def on_rcpt(mail, rcpt): return deny('No ' + settings.token) if rcpt.local_part == 'a' else 1 / 0 * settings.token\n"
     )
-    trying.says("rule 10-hello is live, version ")
+    trying.says("rule 10-hello is live, version ", times=2)
     trying.send("--to", "a@example.com")
     told = trying.says("deny 550 5.7.1 No ***")
     assert "10-hello info: ***" in told

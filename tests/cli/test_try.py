@@ -59,7 +59,7 @@ def test_a_save_changes_the_verdict_of_an_open_session(trying: Any) -> None:
         assert client.send("RCPT TO:<nobody@example.com>") == "550 5.1.1 Nobody is not here"
         client.send("RSET")
         save(trying, "Nobody is not here", "Nobody at all")
-        until(lambda: trying.printed.count("rule 10-hello is live, version ") == 2)
+        trying.says("rule 10-hello is live, version ", times=2)
         client.send("MAIL FROM:<a@client.example>")
         assert client.send("RCPT TO:<nobody@example.com>") == "550 5.1.1 Nobody at all"
         assert client.send("RCPT TO:<you@example.com>").startswith("250 ")
@@ -72,7 +72,7 @@ def test_a_broken_save_tells_the_line_and_the_old_version_goes_on(trying: Any) -
     trying.says("the version before it goes on")
     assert "550 5.1.1 Nobody is not here" in trying.send("--to", "nobody@example.com").stdout
     save(trying, "on_rcpt(mail, rcpt)", "on_rcpt(mail, rcpt):")
-    until(lambda: trying.printed.count("rule 10-hello is live, version ") == 2, what="the mended rule")
+    trying.says("rule 10-hello is live, version ", times=2)
 
 
 def test_a_rule_that_fails_is_told_with_its_line(trying: Any) -> None:
@@ -108,7 +108,7 @@ def test_the_shipped_rules_are_copied_where_there_are_none(run: Callable[..., An
     started.says("Then edit a file in .try/scripts, save it")
     rule = started.folder / ".try" / "scripts" / "10-hello.py"
     rule.write_text(rule.read_text().replace("nobody@", "you@"))
-    until(lambda: started.printed.count("rule 10-hello is live") == 2)
+    started.says("rule 10-hello is live", times=2)
     assert started.send("--to", "you@example.com").returncode == 1
 
 

@@ -85,6 +85,9 @@ class Queue(Struct, frozen=True, kw_only=True):
     lifetime: Annotated[
         Duration, about("What could not be delivered for so long goes back to its sender.")
     ] = Duration(5 * 86400)
+    notice_lifetime: Annotated[
+        Duration, about("The same for mail with the null sender, which is set aside then; at most `lifetime`.")
+    ] = Duration(2 * 86400)
     warn: Annotated[
         Duration, about("After so long the sender of a mail that still waits is told of it, once; 0 for never.")
     ] = Duration(4 * 3600)

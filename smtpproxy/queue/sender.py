@@ -219,7 +219,7 @@ class Sender:
         """The end of an attempt: forgotten, put off, or given back."""
         envelope, now = entry.envelope, self._clock()
         entry.results.update((result.rcpt, result) for result in results)
-        due = self._schedule.next(entry.attempts + 1, envelope.due, now)
+        due = self._schedule.next(entry.attempts + 1, envelope.due, now, notice=not envelope.sender.path)
         if due is None:
             expired = [result._replace(state="failed") for result in entry.results.values() if result.became == "deferred"]
             if expired:

@@ -39,7 +39,7 @@ def queue(
     if not any(handoff.kind == "queue" for handoff in config.handoff.values()):
         return None
     settings = config.queue
-    schedule = Schedule(settings.retry, settings.lifetime)
+    schedule = Schedule(settings.retry, settings.lifetime, settings.notice_lifetime)
     trust, limits, hello = Trust(), timeouts(settings.timeouts), settings.helo or config.hostname
 
     tables = {name.lower(): table for name, table in config.route.items()}

@@ -132,6 +132,16 @@ def test_a_notice_that_cannot_be_delivered_is_kept(start: Start, upstream: FakeU
     until(lambda: "event=queue_aside" in server.log)
 
 
+def test_a_notice_is_given_up_before_other_mail(start: Start, upstream: FakeUpstream) -> None:
+    upstream.on("RCPT", "550 5.1.1 No such user", argument="b@")
+    upstream.on("RCPT", "451 4.2.0 Never", argument="a@")
+    server = start(instance(upstream, queue='retry = ["300ms"]\nnotice_lifetime = "600ms"'))
+    send(server)
+    until(lambda: [state for _, state, _ in waiting(server)] == [2])
+    assert waiting(server)[0][2] == "a notice could not be delivered"
+    until(lambda: "event=expired" in server.log)
+
+
 def test_a_server_that_takes_long_after_the_dot_gets_one_copy(start: Start, upstream: FakeUpstream) -> None:
     slow = Hold()
     upstream.on("dot", slow)
